@@ -1,0 +1,3 @@
+//! Files and messages that others read: one format a file, each with the specification it follows.
+
+pub mod descriptor;

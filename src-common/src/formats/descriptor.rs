@@ -1,0 +1,171 @@
+//! The descriptor: what a consumer must know of a sub-device to drive it, as JSON files in one folder a device.
+//!
+//! On the host the folder is `/run/doorbell/devices/<id>/`; the container sees it read-only at
+//! `$DOORBELL_DESCRIPTORS/<pool>/<id>/`. One writer a file: the plugin writes `device.json` ([`Device`]), the CNI
+//! writes `attachment.json` ([`Attachment`]) and removes it at DEL. Both are versioned by `apiVersion`.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::doorbell::Granularity;
+use crate::isolation::Class;
+use crate::kernel::pci::PciAddress;
+
+/// Value of `apiVersion` in both files.
+pub const API_VERSION: &str = "doorbell.dev/v1";
+/// Folder of the descriptors inside a container, and the value of [`ENV`].
+pub const CONTAINER_FOLDER: &str = "/run/doorbell";
+/// The environment variable that names [`CONTAINER_FOLDER`] to the consumer.
+pub const ENV: &str = "DOORBELL_DESCRIPTORS";
+/// File that the plugin writes.
+pub const DEVICE_FILE: &str = "device.json";
+/// File that the CNI writes.
+pub const ATTACHMENT_FILE: &str = "attachment.json";
+
+/// `device.json`: the sub-device as the plugin found and advertised it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// Device id, as the kubelet knows it: for a VF its PCI address.
+    pub id: String,
+    /// The pool that advertises it.
+    pub pool: String,
+    /// Extended resource name, `doorbell.dev/<pool>`.
+    pub resource: String,
+    /// How the consumer drives it.
+    pub access: Access,
+    /// Device nodes of this access mode, at the same path on the host and in the container.
+    pub nodes: Nodes,
+    /// The PCI function behind the sub-device.
+    pub pci_address: PciAddress,
+    /// The IOMMU group that the device's DMA goes through.
+    pub iommu_group: u32,
+    /// What confines its DMA, and what shows it.
+    pub isolation: Isolation,
+    /// Whether the consumer reaches registers beyond the doorbell.
+    pub registers: Registers,
+    /// Who stands between the consumer and the device's control path.
+    pub mediation: Mediation,
+    /// Where the doorbell is.
+    pub doorbell: Doorbell,
+    /// Virtio device type (virtio 1.3, section 5: 1 is a network device).
+    pub virtio_type: u16,
+    /// NUMA node of the PCI function, where the platform says one.
+    pub numa_node: Option<u32>,
+}
+
+/// How the consumer drives the sub-device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// The consumer owns the whole VF through VFIO.
+    Vfio,
+}
+
+/// Device nodes handed to the consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Nodes {
+    /// VFIO group node, `/dev/vfio/<group>`.
+    pub group: String,
+    /// VFIO container node, `/dev/vfio/vfio`.
+    pub container: String,
+}
+
+/// The isolation class with its evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// What confines the device's DMA.
+    pub class: Class,
+    /// What shows it.
+    pub reason: String,
+}
+
+/// Whether registers beyond the doorbell are within the consumer's reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Registers {
+    /// The consumer reads and writes every register of the function (VFIO).
+    Exposed,
+}
+
+/// Who mediates the control path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mediation {
+    /// Nobody: the function is the consumer's.
+    None,
+}
+
+/// Where the doorbell lies. The address of queue `q` is
+/// `region base + offset + queue_notify_off(q) * stride` (virtio 1.3, section 4.1.4.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doorbell {
+    /// `exclusive`: only such devices are advertised.
+    pub verdict: String,
+    /// What shows it.
+    pub reason: String,
+    /// BAR, which is also the VFIO region index (0 to 5).
+    pub region: u8,
+    /// Bytes from the start of the region.
+    pub offset: u32,
+    /// Bytes of the notify area.
+    pub length: u32,
+    /// Bytes between two `queue_notify_off` steps (the `notify_off_multiplier`), 0 where all queues share one.
+    pub stride: u32,
+    /// Whether one page rings the whole device or one queue.
+    pub granularity: Granularity,
+    /// How a write reaches the hardware in this runtime.
+    pub effective: Effective,
+}
+
+/// How the consumer's write reaches the hardware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effective {
+    /// The page is mapped into the consumer: no exit, no system call.
+    Direct,
+}
+
+/// `attachment.json`: what the CNI did for the sandbox that holds the sub-device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// Interface name that CNI gave this attachment (`CNI_IFNAME`).
+    pub interface: String,
+    /// MAC address that the runtime or the chain's config asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// Addresses meant for the device, with prefix lengths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ips: Vec<IpPrefix>,
+    /// The trial mapping made at ADD.
+    pub trial: Trial,
+}
+
+/// An IP address with its prefix length.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpPrefix {
+    /// The address.
+    pub address: IpAddr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+}
+
+/// What the trial mapping at ADD proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// VFIO region index.
+    pub region: u8,
+    /// Bytes from the start of the region, page-aligned.
+    pub offset: u64,
+    /// Bytes mapped: whole pages.
+    pub length: u64,
+    /// Microseconds from opening the group to the mapping in place.
+    pub micros: u64,
+}

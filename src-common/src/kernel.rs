@@ -1,0 +1,3 @@
+//! One kind of kernel object a file.
+
+pub mod pci;

@@ -1,0 +1,5 @@
+//! PCI functions as sysfs shows them.
+
+mod address;
+
+pub use address::{BadAddress, PciAddress};

@@ -1,0 +1,13 @@
+//! The kubelet's gRPC APIs, generated from `proto/`. Shapes, names and numbers are the kubelet's own.
+
+#![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+
+/// Device plugin API v1beta1: Registration (the kubelet serves) and DevicePlugin (a plugin serves).
+pub mod deviceplugin {
+    tonic::include_proto!("v1beta1");
+}
+
+/// PodResources API v1: which pod holds which device (the kubelet serves).
+pub mod podresources {
+    tonic::include_proto!("v1");
+}
