@@ -1,3 +1,4 @@
 //! Files and messages that others read: one format a file, each with the specification it follows.
 
+pub mod cni;
 pub mod descriptor;

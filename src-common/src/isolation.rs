@@ -1,13 +1,101 @@
-//! Isolation classes.
+//! The isolation verdict: what confines a sub-device's DMA and interrupts to its consumer?
+//!
+//! sysfs shows the group, its members and the IOMMU; that interrupts are isolated too shows only a successful attach
+//! ([`crate::trial::attach`]): without interrupt remapping everything else looks the same and the attach fails.
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::chain;
+use crate::host::{self, Host};
+use crate::kernel::iommu::{self, GroupId};
+use crate::kernel::pci::Function;
+use crate::kernel::vfio;
+
 /// What confines a sub-device's DMA to its consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// The IOMMU, by the function's own requester id.
     IommuRid,
-    /// Nothing that can be shown.
-    None,
+}
+
+/// An isolation class with what shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolation {
+    /// The class.
+    pub class: Class,
+    /// The group that confines it.
+    pub group: GroupId,
+}
+
+/// Why a function is not isolated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No translation stands before the function.
+    #[error("no IOMMU group: is the IOMMU on (intel_iommu=on, amd_iommu=on)?")]
+    NoIommu,
+    /// VFIO was told to do without.
+    #[error("VFIO runs without an IOMMU (noiommu) for group {0}")]
+    NoIommuMode(GroupId),
+    /// Who gets one member can reach the others.
+    #[error("IOMMU group {group} is shared with {}", others.join(", "))]
+    SharedGroup {
+        /// The group.
+        group: GroupId,
+        /// Its other members.
+        others: Vec<String>,
+    },
+    /// Interrupts of the function can be forged.
+    #[error("module {0} has allow_unsafe_interrupts set")]
+    UnsafeInterrupts(&'static str),
+    /// The kernel does not attach the group to a translation.
+    #[error("IOMMU group {group} does not attach: {reason}")]
+    NotAttached {
+        /// The group.
+        group: GroupId,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// Nothing has shown yet that the group attaches.
+    #[error("that IOMMU group {group} attaches is not shown yet: {reason}")]
+    Unproven {
+        /// The group.
+        group: GroupId,
+        /// Why not.
+        reason: String,
+    },
+    /// sysfs could not be read.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+/// What sysfs alone shows of a function's isolation; the attach has to confirm it.
+pub fn verify(host: &Host, function: &Function) -> Result<Isolation, Refusal> {
+    let unreadable = |error: host::HostError| Refusal::Unreadable(chain(&error));
+
+    let group = function.iommu_group.ok_or(Refusal::NoIommu)?;
+    if host.exists(vfio::noiommu_node(group)) {
+        return Err(Refusal::NoIommuMode(group));
+    }
+    let this = function.address.to_string();
+    let (own, others): (Vec<_>, Vec<_>) =
+        iommu::members(host, group).map_err(unreadable)?.into_iter().partition(|member| *member == this);
+    if !others.is_empty() {
+        return Err(Refusal::SharedGroup { group, others });
+    }
+    if own.is_empty() {
+        return Err(Refusal::Unreadable(format!("IOMMU group {group} does not list {this}")));
+    }
+    if let Some(module) = vfio::unsafe_interrupts(host).map_err(unreadable)? {
+        return Err(Refusal::UnsafeInterrupts(module));
+    }
+    Ok(Isolation { class: Class::IommuRid, group })
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::IommuRid => "iommu-rid",
+        })
+    }
 }

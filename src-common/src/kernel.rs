@@ -1,3 +1,7 @@
-//! One kind of kernel object a file.
+//! The kernel's objects, one kind a file: what sysfs and the device nodes say, without judgement.
 
+pub mod iommu;
 pub mod pci;
+pub mod sriov;
+pub mod vfio;
+pub mod virtio_pci;

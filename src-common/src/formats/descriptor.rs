@@ -9,8 +9,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::doorbell::Granularity;
+use crate::host::{self, Host};
 use crate::isolation::Class;
+use crate::kernel::iommu::GroupId;
 use crate::kernel::pci::PciAddress;
+use crate::subdevice::DeviceId;
 
 /// Value of `apiVersion` in both files.
 pub const API_VERSION: &str = "doorbell.dev/v1";
@@ -23,6 +26,37 @@ pub const DEVICE_FILE: &str = "device.json";
 /// File that the CNI writes.
 pub const ATTACHMENT_FILE: &str = "attachment.json";
 
+/// Folder of all descriptors on the host.
+const HOST_FOLDER: &str = "/run/doorbell/devices";
+
+/// A device's folder on the host. Its inode is kept for life, because containers have it mounted.
+#[must_use]
+pub fn folder(id: &DeviceId) -> String {
+    format!("{HOST_FOLDER}/{id}")
+}
+
+/// Ids of all devices with a descriptor folder, sorted.
+pub fn ids(host: &Host) -> host::Result<Vec<DeviceId>> {
+    Ok(host.list(HOST_FOLDER)?.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// The device's `device.json`; `None` where there is none, or none that this version understands.
+pub fn read_device(host: &Host, id: &DeviceId) -> host::Result<Option<Device>> {
+    let text = host.read_text_if_any(format!("{}/{DEVICE_FILE}", folder(id)))?;
+    Ok(text
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .filter(|device: &Device| device.api_version == API_VERSION))
+}
+
+/// Pretty JSON with a newline: the files are read by people too.
+#[must_use]
+pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut json =
+        serde_json::to_vec_pretty(value).expect("these types have string keys and no failing serializer");
+    json.push(b'\n');
+    json
+}
+
 /// `device.json`: the sub-device as the plugin found and advertised it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,7 +64,7 @@ pub struct Device {
     /// [`API_VERSION`].
     pub api_version: String,
     /// Device id, as the kubelet knows it: for a VF its PCI address.
-    pub id: String,
+    pub id: DeviceId,
     /// The pool that advertises it.
     pub pool: String,
     /// Extended resource name, `doorbell.dev/<pool>`.
@@ -42,7 +76,7 @@ pub struct Device {
     /// The PCI function behind the sub-device.
     pub pci_address: PciAddress,
     /// The IOMMU group that the device's DMA goes through.
-    pub iommu_group: u32,
+    pub iommu_group: GroupId,
     /// What confines its DMA, and what shows it.
     pub isolation: Isolation,
     /// Whether the consumer reaches registers beyond the doorbell.

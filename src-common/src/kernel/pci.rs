@@ -1,5 +1,97 @@
-//! PCI functions as sysfs shows them.
+//! PCI functions as sysfs shows them: identity, driver, BARs, configuration space.
 
 mod address;
+mod bar;
+mod bind;
+mod config;
 
 pub use address::{BadAddress, PciAddress};
+pub use bar::{Bar, BarKind, Bars};
+pub use bind::{BindError, bind};
+pub use config::{Capability, CapabilityError, ConfigSpace};
+
+use crate::host::{self, Host};
+use crate::kernel::iommu::GroupId;
+
+const DEVICES: &str = "/sys/bus/pci/devices";
+
+/// Folder of a function in sysfs.
+#[must_use]
+pub fn folder(address: PciAddress) -> String {
+    format!("{DEVICES}/{address}")
+}
+
+/// Addresses of all functions, in bus order.
+pub fn functions(host: &Host) -> host::Result<Vec<PciAddress>> {
+    let mut addresses: Vec<PciAddress> =
+        host.list(DEVICES)?.iter().filter_map(|name| name.parse().ok()).collect();
+    addresses.sort();
+    Ok(addresses)
+}
+
+/// What sysfs says of a function, apart from its configuration space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Where it is.
+    pub address: PciAddress,
+    /// From the file: a VF's configuration space reads 0xffff here (PCIe 6.0, 9.3.4.1.1).
+    pub vendor: u16,
+    /// Likewise from the file.
+    pub device: u16,
+    /// Name of the bound driver.
+    pub driver: Option<String>,
+    /// NUMA node, where the platform says one.
+    pub numa_node: Option<u32>,
+    /// IOMMU group, where an IOMMU is on.
+    pub iommu_group: Option<GroupId>,
+    /// Base address registers.
+    pub bars: Bars,
+}
+
+impl Function {
+    /// Reads six small files of the function's folder.
+    pub fn read(host: &Host, address: PciAddress) -> host::Result<Self> {
+        let folder = folder(address);
+        let text = |name: &str| host.read_text(format!("{folder}/{name}"));
+        Ok(Self {
+            address,
+            vendor: hex(&text("vendor")?),
+            device: hex(&text("device")?),
+            driver: driver(host, address)?,
+            // -1 where the platform says none.
+            numa_node: host
+                .read_text_if_any(format!("{folder}/numa_node"))?
+                .and_then(|node| node.parse().ok()),
+            iommu_group: iommu_group(host, address)?,
+            bars: Bars::parse(&text("resource")?),
+        })
+    }
+}
+
+/// The driver that a function is bound to now.
+pub fn driver(host: &Host, address: PciAddress) -> host::Result<Option<String>> {
+    host.link_name(format!("{}/driver", folder(address)))
+}
+
+/// The IOMMU group that a function belongs to now; group numbers shift between boots.
+pub fn iommu_group(host: &Host, address: PciAddress) -> host::Result<Option<GroupId>> {
+    let name = host.link_name(format!("{}/iommu_group", folder(address)))?;
+    Ok(name.and_then(|name| name.parse().ok()))
+}
+
+/// Class code: base class, subclass, programming interface.
+pub fn class(host: &Host, address: PciAddress) -> host::Result<u32> {
+    Ok(hex(&host.read_text(format!("{}/class", folder(address)))?))
+}
+
+/// Subsystem device id.
+pub fn subsystem_device(host: &Host, address: PciAddress) -> host::Result<u16> {
+    Ok(hex(&host.read_text(format!("{}/subsystem_device", folder(address)))?))
+}
+
+/// The kernel writes these files as `0x%04x`; a value that is none of that reads as the type's default, which no
+/// virtio function has.
+fn hex<T: TryFrom<u32> + Default>(text: &str) -> T {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u32::from_str_radix(digits, 16).ok().and_then(|number| T::try_from(number).ok()).unwrap_or_default()
+}

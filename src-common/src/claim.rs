@@ -1,0 +1,221 @@
+//! Claims: which CNI attachment holds which sub-device, and how to undo what was done for it.
+//!
+//! One file a device, `/var/lib/doorbell/claims/<id>.json`, that outlives every process of ours and a reboot. Only the
+//! CNI writes it; the plugin reads it. An undo step is on disk before the change that it undoes is made, so a killed
+//! ADD leaves nothing that DEL does not know of.
+
+use std::fs::File;
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::formats::descriptor;
+use crate::host::{self, Host, HostError};
+use crate::subdevice::DeviceId;
+
+const FOLDER: &str = "/var/lib/doorbell/claims";
+const SUFFIX: &str = ".json";
+const API_VERSION: &str = "doorbell.dev/v1";
+
+/// An ADD holds the lock for its trial mapping: some 300 ms, or 2 s while a killed holder goes.
+const LOCK_FOR: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Who holds a sub-device, and what was done for the holder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Claim {
+    api_version: String,
+    /// The device.
+    pub id: DeviceId,
+    /// The attachment that holds it.
+    pub holder: Holder,
+    /// What to undo, in the order in which it was done.
+    pub undo: Vec<Undo>,
+}
+
+/// A CNI attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Holder {
+    /// `CNI_CONTAINERID`: the sandbox.
+    pub container_id: String,
+    /// `CNI_IFNAME`.
+    pub interface: String,
+    /// The pod, for people and for errors.
+    pub pod: Pod,
+}
+
+/// A pod by its names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A change that an attachment made, by what takes it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Undo {
+    /// Remove `attachment.json` from the device's descriptor.
+    RemoveAttachment,
+}
+
+/// Why a claim can't be read or locked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// A file or folder failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The file is there and says nothing that this version understands.
+    #[error("claim file {path} is not readable as one")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The file speaks of another device or another version.
+    #[error("claim file {path} {what}")]
+    Foreign {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The device's descriptor folder can't be opened for the lock.
+    #[error("lock {path}")]
+    Lock {
+        /// The folder.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another of our processes has held the lock all the while.
+    #[error("another CNI call is at work on {0}")]
+    Locked(DeviceId),
+}
+
+/// The lock on one device, freed when dropped or when the process dies.
+#[derive(Debug)]
+pub struct Lock {
+    _folder: Flock<File>,
+}
+
+impl Claim {
+    /// A claim with nothing done yet.
+    #[must_use]
+    pub fn new(id: DeviceId, holder: Holder) -> Self {
+        Self { api_version: API_VERSION.to_owned(), id, holder, undo: Vec::new() }
+    }
+}
+
+impl Holder {
+    /// Whether this is the attachment of that sandbox and interface: what CNI tells apart.
+    #[must_use]
+    pub fn is(&self, container_id: &str, interface: &str) -> bool {
+        self.container_id == container_id && self.interface == interface
+    }
+}
+
+/// Locks a device against other CNI calls. The lock is on the device's descriptor folder, whose inode is kept for
+/// life: no file of its own is left behind.
+pub fn lock(host: &Host, id: &DeviceId) -> Result<Lock, ClaimError> {
+    let path = descriptor::folder(id);
+    let failed = |source| ClaimError::Lock { path: path.clone(), source };
+    let mut folder = File::open(host.path(&path)).map_err(failed)?;
+    let deadline = Instant::now() + LOCK_FOR;
+    loop {
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(folder) => return Ok(Lock { _folder: folder }),
+            Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= deadline => {
+                return Err(ClaimError::Locked(id.clone()));
+            }
+            Err((unlocked, Errno::EWOULDBLOCK)) => folder = unlocked,
+            Err((_, errno)) => return Err(failed(errno.into())),
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+/// The claim on a device, if it has one.
+pub fn read(host: &Host, id: &DeviceId) -> Result<Option<Claim>, ClaimError> {
+    let path = path(id);
+    let Some(text) = host.read_text_if_any(&path)? else { return Ok(None) };
+    let claim: Claim =
+        serde_json::from_str(&text).map_err(|source| ClaimError::Malformed { path: path.clone(), source })?;
+    let wrong = |what| Err(ClaimError::Foreign { path: path.clone(), what });
+    if claim.api_version != API_VERSION {
+        return wrong(format!("has apiVersion {}, this version reads {API_VERSION}", claim.api_version));
+    }
+    if claim.id != *id {
+        return wrong(format!("speaks of device {}", claim.id));
+    }
+    Ok(Some(claim))
+}
+
+/// Ids of all devices that have a claim.
+pub fn ids(host: &Host) -> host::Result<Vec<DeviceId>> {
+    let names = host.list(FOLDER)?;
+    Ok(names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect())
+}
+
+/// Writes a claim; on disk when this returns.
+pub fn write(host: &Host, claim: &Claim) -> Result<(), ClaimError> {
+    host.make_folder(FOLDER)?;
+    Ok(host.replace(path(&claim.id), &descriptor::to_json(claim))?)
+}
+
+/// Removes a claim; fine where there is none.
+pub fn remove(host: &Host, id: &DeviceId) -> Result<(), ClaimError> {
+    Ok(host.remove(path(id))?)
+}
+
+fn path(id: &DeviceId) -> String {
+    format!("{FOLDER}/{id}{SUFFIX}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim() -> Claim {
+        let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
+        let holder = Holder { container_id: "c1".to_owned(), interface: "eth0".to_owned(), pod };
+        Claim { undo: vec![Undo::RemoveAttachment], ..Claim::new("0000:01:00.1".parse().unwrap(), holder) }
+    }
+
+    #[test]
+    fn a_claim_reads_back() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        write(&host, &claim()).unwrap();
+        assert_eq!(read(&host, &claim().id).unwrap(), Some(claim()));
+        assert_eq!(ids(&host).unwrap(), [claim().id]);
+        remove(&host, &claim().id).unwrap();
+        assert_eq!(read(&host, &claim().id).unwrap(), None);
+    }
+
+    #[test]
+    fn a_claim_of_another_version_is_not_guessed_at() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        write(&host, &Claim { api_version: "doorbell.dev/v9".to_owned(), ..claim() }).unwrap();
+        assert!(read(&host, &claim().id).unwrap_err().to_string().contains("doorbell.dev/v9"));
+    }
+
+    #[test]
+    fn the_lock_is_free_again_once_dropped() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        host.make_folder(descriptor::folder(&claim().id)).unwrap();
+        drop(lock(&host, &claim().id).unwrap());
+        let _held = lock(&host, &claim().id).unwrap();
+    }
+}

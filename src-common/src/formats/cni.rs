@@ -1,0 +1,131 @@
+//! The CNI protocol, versions 0.3.0 to 1.1.0: environment, network configuration, result, error.
+//!
+//! Follows the CNI specification 1.1.0. stdout carries one JSON document or nothing; an error is a document too.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Versions that are spoken, oldest first.
+pub const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+/// The version with `pciID`, `mtu` and `socketPath` in a result's interfaces.
+const WITH_PCI_ID: &str = "1.1.0";
+
+/// Error codes of the specification.
+pub mod code {
+    /// The configuration asks for a protocol version that is not spoken.
+    pub const INCOMPATIBLE_VERSION: u32 = 1;
+    /// A needed environment variable is missing or malformed.
+    pub const BAD_ENVIRONMENT: u32 = 4;
+    /// A file or socket failed.
+    pub const IO: u32 = 5;
+    /// stdin is no JSON of the expected shape.
+    pub const DECODE: u32 = 6;
+    /// The configuration makes no sense.
+    pub const BAD_CONFIG: u32 = 7;
+    /// The same call may succeed later.
+    pub const TRY_AGAIN: u32 = 11;
+}
+
+/// The error document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorReply {
+    /// The version of the request, or the newest where it could not be read.
+    pub cni_version: String,
+    /// From [`code`], or 100 and above.
+    pub code: u32,
+    /// What failed.
+    pub msg: String,
+    /// Why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub details: String,
+}
+
+/// The answer to VERSION.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionReply {
+    /// The version of this document.
+    pub cni_version: &'static str,
+    /// What is spoken.
+    pub supported_versions: [&'static str; VERSIONS.len()],
+}
+
+/// The network configuration, as far as we read it. Keys of other plugins and of Multus pass by.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetConf {
+    /// Protocol version of configuration and result.
+    pub cni_version: String,
+    /// Network name.
+    pub name: String,
+    /// The device that Multus found for this network.
+    #[serde(rename = "deviceID")]
+    pub device_id: Option<String>,
+    /// The same under its newer name.
+    #[serde(rename = "pciBusID")]
+    pub pci_bus_id: Option<String>,
+    /// What the runtime passes for declared capabilities.
+    #[serde(default)]
+    pub runtime_config: RuntimeConfig,
+    /// The result of the plugin before us; there only in a chain.
+    pub prev_result: Option<Value>,
+}
+
+/// Capabilities that the runtime fills in.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct RuntimeConfig {
+    /// The device, with the capability `deviceID`.
+    #[serde(rename = "deviceID")]
+    pub device_id: Option<String>,
+    /// MAC address, with the capability `mac`.
+    pub mac: Option<String>,
+}
+
+/// The result of an ADD that is not chained.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddResult {
+    cni_version: String,
+    interfaces: Vec<Interface>,
+    ips: [(); 0],
+    routes: [(); 0],
+    dns: BTreeMap<String, Value>,
+}
+
+/// An interface in a result.
+#[derive(Debug, Clone, Serialize)]
+pub struct Interface {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
+    sandbox: String,
+    #[serde(rename = "pciID", skip_serializing_if = "Option::is_none")]
+    pci_id: Option<String>,
+}
+
+impl VersionReply {
+    /// What this program speaks.
+    #[must_use]
+    pub fn ours() -> Self {
+        Self { cni_version: VERSIONS[VERSIONS.len() - 1], supported_versions: VERSIONS }
+    }
+}
+
+impl AddResult {
+    /// One interface without addresses: the consumer drives the device itself.
+    #[must_use]
+    pub fn one(version: &str, name: &str, sandbox: &str, mac: Option<String>, pci_id: String) -> Self {
+        let pci_id = (version == WITH_PCI_ID).then_some(pci_id);
+        let interface = Interface { name: name.to_owned(), mac, sandbox: sandbox.to_owned(), pci_id };
+        Self {
+            cni_version: version.to_owned(),
+            interfaces: vec![interface],
+            ips: [],
+            routes: [],
+            dns: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The root folder that a host lives in. The one room that reads and writes below it.
+//!
+//! Paths are kept as the host sees them (`/sys/bus/pci/…`) and prefixed only at the moment of I/O, so that a captured
+//! tree or a test's folder stands in for the machine. Each module owns the constants of its own corner.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A host, by its root folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    root: PathBuf,
+}
+
+/// What was tried on which file of the host.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} {}", path.display())]
+pub struct HostError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl HostError {
+    /// The kind of the I/O error beneath, to tell 'absent' from 'broken'.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+}
+
+/// Outcome of an access to the host.
+pub type Result<T> = std::result::Result<T, HostError>;
+
+impl Host {
+    /// This machine.
+    #[must_use]
+    pub fn real() -> Self {
+        Self::at("/")
+    }
+
+    /// A host whose tree lies below `root`.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Whether device nodes opened here are this machine's.
+    #[must_use]
+    pub fn is_real(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Where `path`, absolute on the host, is reached from this process.
+    #[must_use]
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The whole file, as bytes.
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
+        fs::read(self.path(&path)).map_err(failed("read", path))
+    }
+
+    /// The first `length` bytes, or as many as the file gives.
+    pub fn read_start(&self, path: impl AsRef<Path>, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let mut filled = 0;
+        let mut read = || -> io::Result<()> {
+            let mut file = File::open(self.path(&path))?;
+            while filled < length {
+                match file.read(&mut bytes[filled..])? {
+                    0 => break,
+                    more => filled += more,
+                }
+            }
+            Ok(())
+        };
+        read().map_err(failed("read", &path))?;
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    /// The whole file as text, without the newline that sysfs ends it with.
+    pub fn read_text(&self, path: impl AsRef<Path>) -> Result<String> {
+        let text = fs::read_to_string(self.path(&path)).map_err(failed("read", path))?;
+        Ok(text.trim_end().to_owned())
+    }
+
+    /// `None` where the file does not exist.
+    pub fn read_text_if_any(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
+        absent_is_none(self.read_text(path))
+    }
+
+    /// Base name of what a symbolic link points at; `None` where there is no such link.
+    pub fn link_name(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
+        let target = absent_is_none(fs::read_link(self.path(&path)).map_err(failed("follow", &path)))?;
+        Ok(target.and_then(|target| Some(target.file_name()?.to_str()?.to_owned())))
+    }
+
+    /// Names in a folder, sorted; none where the folder does not exist.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>> {
+        let Some(entries) = absent_is_none(fs::read_dir(self.path(&path)).map_err(failed("list", &path)))?
+        else {
+            return Ok(Vec::new());
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed("list", &path))?.file_name();
+            // sysfs and our own folders hold ASCII names only; anything else is not ours to read.
+            names.extend(name.into_string().ok());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Whether the path exists (links followed).
+    #[must_use]
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.path(path).exists()
+    }
+
+    /// One write to an existing file: a sysfs attribute takes its value in a single system call.
+    pub fn write_attribute(&self, path: impl AsRef<Path>, value: &str) -> Result<()> {
+        let open = File::options().write(true).open(self.path(&path));
+        open.and_then(|mut file| file.write_all(value.as_bytes())).map_err(failed("write", path))
+    }
+
+    /// Replaces a file as a whole: a reader, or a crash, sees the old content or the new one.
+    ///
+    /// The folder must exist. The content and its name are on disk when this returns.
+    pub fn replace(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+        let target = self.path(&path);
+        let mut temporary = target.clone().into_os_string();
+        temporary.push(".new");
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &target)?;
+            sync_folder(&target)
+        };
+        write()
+            .inspect_err(|_| {
+                // Half a file is worth nothing; the write's own error is the one to report.
+                let _ = fs::remove_file(&temporary);
+            })
+            .map_err(failed("write", path))
+    }
+
+    /// Removes a file; fine where there is none.
+    pub fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
+        let target = self.path(&path);
+        let removed = absent_is_none(fs::remove_file(&target).map_err(failed("remove", &path)))?;
+        if removed.is_some() {
+            sync_folder(&target).map_err(failed("remove", path))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a folder and its parents; fine where it stands.
+    pub fn make_folder(&self, path: impl AsRef<Path>) -> Result<()> {
+        fs::create_dir_all(self.path(&path)).map_err(failed("make folder", path))
+    }
+}
+
+fn sync_folder(file: &Path) -> io::Result<()> {
+    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn failed(doing: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> HostError {
+    move |source| HostError { doing, path: path.as_ref().to_owned(), source }
+}
+
+fn absent_is_none<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_replace_leaves_the_old_file_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        host.make_folder("/state/held").unwrap();
+        // A folder in the file's place makes the rename fail.
+        assert!(host.replace("/state/held", b"new").is_err());
+        assert_eq!(host.list("/state").unwrap(), ["held"]);
+    }
+
+    #[test]
+    fn errors_name_the_host_path() {
+        let root = tempfile::tempdir().unwrap();
+        let error = Host::at(root.path()).read("/sys/none").unwrap_err();
+        assert_eq!(error.to_string(), "read /sys/none");
+    }
+}

@@ -1,0 +1,50 @@
+//! IOMMU groups: which functions one translation confines together.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::{self, Host};
+
+use super::pci::{self, PciAddress};
+
+const GROUPS: &str = "/sys/kernel/iommu_groups";
+/// PCI class 06xx: bridges. They pass DMA on and have no driver that could be handed out.
+const CLASS_BRIDGE: u32 = 0x06;
+
+/// Number of an IOMMU group; it shifts between boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GroupId(pub u32);
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for GroupId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// Members of the group that could be driven by somebody: all but bridges.
+///
+/// A member that is no PCI function keeps its sysfs name: what it is does not matter, that it is there does.
+pub fn members(host: &Host, group: GroupId) -> host::Result<Vec<String>> {
+    let mut members = host.list(format!("{GROUPS}/{group}/devices"))?;
+    let mut bridges = Vec::new();
+    for member in &members {
+        if let Ok(address) = member.parse::<PciAddress>()
+            && pci::class(host, address)? >> 16 == CLASS_BRIDGE
+        {
+            bridges.push(member.clone());
+        }
+    }
+    members.retain(|member| !bridges.contains(member));
+    Ok(members)
+}

@@ -1,0 +1,56 @@
+//! Binding one function to one driver.
+//!
+//! `driver_override` + `drivers_probe` names the driver for this function alone; `new_id` would catch every function
+//! of that vendor and device, in a race with other drivers.
+
+use crate::host::{Host, HostError};
+
+use super::{PciAddress, driver, folder};
+
+const PROBE: &str = "/sys/bus/pci/drivers_probe";
+const DRIVERS: &str = "/sys/bus/pci/drivers";
+
+/// Why a function is not on the driver that was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The kernel would bind nothing, silently.
+    #[error("driver {0} is not loaded (modprobe it, or name it in /etc/modules-load.d)")]
+    NotLoaded(String),
+    /// The driver looked at the function and left it.
+    #[error("driver {wanted} did not take the function; it is on {now}")]
+    NotTaken {
+        /// The driver asked for.
+        wanted: String,
+        /// The driver it ended on.
+        now: String,
+    },
+    /// A sysfs file could not be read or written.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// Binds the function to `wanted`, taking it off another driver first. Nothing is written where it is there already.
+///
+/// Unbinding a function that somebody holds open blocks without a bound: the caller has made sure that it is free.
+pub fn bind(host: &Host, address: PciAddress, wanted: &str) -> Result<(), BindError> {
+    let now = driver(host, address)?;
+    if now.as_deref() == Some(wanted) {
+        return Ok(());
+    }
+    if !host.exists(format!("{DRIVERS}/{wanted}")) {
+        return Err(BindError::NotLoaded(wanted.to_owned()));
+    }
+    let folder = folder(address);
+    host.write_attribute(format!("{folder}/driver_override"), wanted)?;
+    if now.is_some() {
+        host.write_attribute(format!("{folder}/driver/unbind"), &address.to_string())?;
+    }
+    host.write_attribute(PROBE, &address.to_string())?;
+    match driver(host, address)? {
+        Some(now) if now == wanted => Ok(()),
+        now => Err(BindError::NotTaken {
+            wanted: wanted.to_owned(),
+            now: now.unwrap_or_else(|| "no driver".to_owned()),
+        }),
+    }
+}

@@ -1,0 +1,125 @@
+//! SR-IOV: physical functions (PFs) and the virtual functions (VFs) that they make.
+
+use crate::host::{self, Host, HostError};
+
+use super::pci::{self, PciAddress, folder};
+
+/// A VF's place below its PF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VfOf {
+    /// The PF.
+    pub pf: PciAddress,
+    /// Number of the VF, from 0: `virtfn<index>`.
+    pub index: u32,
+}
+
+/// A physical function with what names it and what it has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pf {
+    /// Where it is.
+    pub address: PciAddress,
+    /// Names of its network interfaces in this network namespace, sorted.
+    pub netdevs: Vec<String>,
+    /// Its VFs by number.
+    pub vfs: Vec<(u32, PciAddress)>,
+}
+
+/// Why a PF does not have the VFs asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum EnableError {
+    /// The kernel takes another number only by way of 0, which removes VFs that pods may hold.
+    #[error(
+        "PF {pf} has {now} VFs and {wanted} are asked for: making more would remove those that are in use (write 0 to its sriov_numvfs first)"
+    )]
+    WouldRemove {
+        /// The PF.
+        pf: PciAddress,
+        /// VFs now.
+        now: u32,
+        /// VFs asked for.
+        wanted: u32,
+    },
+    /// More than the function can make.
+    #[error("PF {pf} makes at most {total} VFs, {wanted} are asked for")]
+    TooMany {
+        /// The PF.
+        pf: PciAddress,
+        /// Its limit.
+        total: u32,
+        /// VFs asked for.
+        wanted: u32,
+    },
+    /// The PF's driver made fewer than it took.
+    #[error("PF {pf} was asked for {wanted} VFs and made {made}")]
+    Fewer {
+        /// The PF.
+        pf: PciAddress,
+        /// VFs asked for.
+        wanted: u32,
+        /// VFs made.
+        made: u32,
+    },
+    /// A sysfs file could not be read or written.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// All PFs of the host that can make VFs, in bus order, each with its VFs.
+pub fn pfs(host: &Host) -> host::Result<Vec<Pf>> {
+    let mut pfs = Vec::new();
+    for address in pci::functions(host)? {
+        if host.exists(format!("{}/sriov_totalvfs", folder(address))) {
+            pfs.push(Pf { address, netdevs: netdevs(host, address)?, vfs: vfs(host, address)? });
+        }
+    }
+    Ok(pfs)
+}
+
+/// Makes sure that the PF has at least `wanted` VFs; they come without a host driver.
+pub fn enable(host: &Host, pf: PciAddress, wanted: u32) -> Result<(), EnableError> {
+    let folder = folder(pf);
+    let number = |name: &str| -> host::Result<u32> {
+        Ok(host.read_text(format!("{folder}/{name}"))?.parse().unwrap_or(0))
+    };
+    let now = number("sriov_numvfs")?;
+    if now >= wanted {
+        return Ok(());
+    }
+    if now > 0 {
+        return Err(EnableError::WouldRemove { pf, now, wanted });
+    }
+    let total = number("sriov_totalvfs")?;
+    if wanted > total {
+        return Err(EnableError::TooMany { pf, total, wanted });
+    }
+    // A host driver would bring up a netdev a VF, only to be taken off it again.
+    host.write_attribute(format!("{folder}/sriov_drivers_autoprobe"), "0")?;
+    host.write_attribute(format!("{folder}/sriov_numvfs"), &wanted.to_string())?;
+    let made = number("sriov_numvfs")?;
+    if made < wanted { Err(EnableError::Fewer { pf, wanted, made }) } else { Ok(()) }
+}
+
+fn vfs(host: &Host, pf: PciAddress) -> host::Result<Vec<(u32, PciAddress)>> {
+    let folder = folder(pf);
+    let mut vfs = Vec::new();
+    for name in host.list(&folder)? {
+        let Some(index) = name.strip_prefix("virtfn").and_then(|index| index.parse().ok()) else { continue };
+        if let Some(Ok(vf)) = host.link_name(format!("{folder}/{name}"))?.map(|name| name.parse()) {
+            vfs.push((index, vf));
+        }
+    }
+    // virtfn10 sorts before virtfn2 by name.
+    vfs.sort_unstable();
+    Ok(vfs)
+}
+
+/// A PCI driver's netdevs hang below the function; a virtio driver's one level deeper.
+fn netdevs(host: &Host, pf: PciAddress) -> host::Result<Vec<String>> {
+    let folder = folder(pf);
+    let mut names = host.list(format!("{folder}/net"))?;
+    for child in host.list(&folder)?.iter().filter(|name| name.starts_with("virtio")) {
+        names.extend(host.list(format!("{folder}/{child}/net"))?);
+    }
+    names.sort();
+    Ok(names)
+}

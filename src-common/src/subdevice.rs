@@ -1,0 +1,144 @@
+//! The sub-device: the model that everything downstream reads.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::doorbell::{self, Doorbell};
+use crate::error::chain;
+use crate::host::{self, Host};
+use crate::isolation::{self, Isolation};
+use crate::kernel::pci::{ConfigSpace, Function, PciAddress};
+use crate::kernel::sriov::VfOf;
+use crate::kernel::{vfio, virtio_pci};
+
+/// The kubelet's limit for a device id.
+const ID_LENGTH: usize = 63;
+
+/// Id of a sub-device, as the kubelet, CDI and our files know it: for a VF its PCI address.
+///
+/// It names files, so only what CDI takes as a device name is an id: no slash, alphanumeric at both ends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceId(String);
+
+/// Why a string is no device id.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is no device id")]
+pub struct BadId(String);
+
+/// A VF with its verdicts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubDevice {
+    /// Its place below the PF.
+    pub vf: VfOf,
+    /// What sysfs says of it.
+    pub function: Function,
+    /// Virtio device type; `None` for a function of another kind.
+    pub virtio_type: Option<u16>,
+    /// Whether a VFIO driver holds it.
+    pub on_vfio: bool,
+    /// Where its doorbell is, or why it has none to give.
+    pub doorbell: Result<Doorbell, doorbell::Refusal>,
+    /// What confines it, or why nothing does.
+    pub isolation: Result<Isolation, isolation::Refusal>,
+}
+
+impl SubDevice {
+    /// Examines a VF: nine small reads, no register touched. `page` is the host's page size.
+    pub fn examine(host: &Host, vf: VfOf, address: PciAddress, page: u64) -> host::Result<Self> {
+        let function = Function::read(host, address)?;
+        let virtio_type = virtio_pci::device_type(host, &function)?;
+        let doorbell = match virtio_type {
+            Some(_) => ConfigSpace::read(host, address)
+                .map_err(|error| doorbell::Refusal::Unreadable(chain(&error)))
+                .and_then(|config| doorbell::verify(&config, &function.bars, page)),
+            None => Err(doorbell::Refusal::NotVirtio { vendor: function.vendor, device: function.device }),
+        };
+        let isolation = isolation::verify(host, &function);
+        let on_vfio = vfio::is_bound(host, address)?;
+        Ok(Self { vf, function, virtio_type, on_vfio, doorbell, isolation })
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> DeviceId {
+        self.function.address.into()
+    }
+
+    /// Everything that keeps it from being handed out by VFIO, each in a line; empty for a device that may be.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if !self.on_vfio {
+            let driver = self.function.driver.as_deref().unwrap_or("no driver");
+            reasons.push(format!("not on a VFIO driver but on {driver}"));
+        }
+        reasons.extend(self.isolation.as_ref().err().map(ToString::to_string));
+        reasons.extend(self.doorbell.as_ref().err().map(ToString::to_string));
+        reasons
+    }
+}
+
+impl DeviceId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+        let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let bytes = text.as_bytes();
+        let good = bytes.len() <= ID_LENGTH
+            && bytes.iter().all(|byte| inner(*byte))
+            && ends(bytes.first().copied())
+            && ends(bytes.last().copied());
+        if good { Ok(Self(text.to_owned())) } else { Err(BadId(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for DeviceId {
+    type Error = BadId;
+
+    fn try_from(text: String) -> Result<Self, BadId> {
+        text.parse()
+    }
+}
+
+impl From<PciAddress> for DeviceId {
+    fn from(address: PciAddress) -> Self {
+        Self(address.to_string())
+    }
+}
+
+impl From<DeviceId> for String {
+    fn from(id: DeviceId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_names_no_path() {
+        for bad in ["", "..", "../etc", "a/b", ".a", "a.", "a b", "a\n", &"a".repeat(64)] {
+            assert_eq!(bad.parse::<DeviceId>(), Err(BadId(bad.to_owned())), "{bad:?}");
+        }
+        assert!("0000:01:00.1".parse::<DeviceId>().is_ok());
+    }
+}
