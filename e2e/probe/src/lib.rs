@@ -1,1 +1,27 @@
-//! To come.
+//! The consumer in the container: drives an allocated virtio-net VF with nothing but the devices that the container
+//! was given, and proves that the doorbell rings.
+//!
+//! [`run`] finds the descriptor, opens the device through VFIO, brings virtio up with rings in its own memory, maps
+//! the doorbell as the descriptor says, and answers and sends pings as raw frames. It shares no code with what wrote
+//! the descriptor but the format's types, so that it is a second opinion on all of it.
+//!
+//! The library exists for its [`report`]: who starts the binary reads the same types that it writes.
+
+mod capability;
+mod descriptor;
+mod doorbell;
+mod memory;
+mod net;
+mod nic;
+mod options;
+mod queue;
+pub mod report;
+mod run;
+mod session;
+mod station;
+mod stop;
+mod vfio;
+mod virtio;
+
+pub use options::Options;
+pub use run::run;

@@ -1,0 +1,266 @@
+//! Everything of this crate that the compiler cannot check: memory shared with the device, and the VFIO ioctls.
+//!
+//! Owns no policy and no virtio. [`DmaMemory`] is ordinary memory that the device reads and writes too, so it is
+//! touched by bounds-checked volatile accesses only. [`DoorbellPage`] is the device's own page, and has no way to be
+//! read. The ioctls follow the kernel's `include/uapi/linux/vfio.h`; structures and constants are vfio-bindings'.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_int, c_void};
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::ptr::NonNull;
+
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use vfio_bindings::bindings::vfio::{
+    VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, vfio_device_info, vfio_group_status,
+    vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap, vfio_region_info,
+};
+
+/// `_IO(';', 100 + n)`: how the header numbers every VFIO ioctl, whatever its argument.
+mod ioctl {
+    use std::ffi::{c_char, c_int};
+
+    use nix::request_code_none;
+    use vfio_bindings::bindings::vfio::{
+        VFIO_BASE, VFIO_TYPE, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map,
+        vfio_iommu_type1_dma_unmap, vfio_region_info,
+    };
+
+    nix::ioctl_none_bad!(get_api_version, request_code_none!(VFIO_TYPE, VFIO_BASE));
+    nix::ioctl_write_int_bad!(set_iommu, request_code_none!(VFIO_TYPE, VFIO_BASE + 2));
+    nix::ioctl_read_bad!(group_get_status, request_code_none!(VFIO_TYPE, VFIO_BASE + 3), vfio_group_status);
+    nix::ioctl_write_ptr_bad!(group_set_container, request_code_none!(VFIO_TYPE, VFIO_BASE + 4), c_int);
+    nix::ioctl_write_ptr_bad!(group_get_device_fd, request_code_none!(VFIO_TYPE, VFIO_BASE + 6), c_char);
+    nix::ioctl_read_bad!(device_get_info, request_code_none!(VFIO_TYPE, VFIO_BASE + 7), vfio_device_info);
+    nix::ioctl_read_bad!(region_get_info, request_code_none!(VFIO_TYPE, VFIO_BASE + 8), vfio_region_info);
+    nix::ioctl_write_ptr_bad!(
+        map_dma,
+        request_code_none!(VFIO_TYPE, VFIO_BASE + 13),
+        vfio_iommu_type1_dma_map
+    );
+    nix::ioctl_read_bad!(
+        unmap_dma,
+        request_code_none!(VFIO_TYPE, VFIO_BASE + 14),
+        vfio_iommu_type1_dma_unmap
+    );
+}
+
+/// Memory that the device reads and writes while we do.
+///
+/// Offsets are the crate's own arithmetic, never the device's: one out of bounds is a bug, and panics.
+#[derive(Debug)]
+pub(crate) struct DmaMemory {
+    base: NonNull<c_void>,
+    length: NonZeroUsize,
+}
+
+impl DmaMemory {
+    /// Anonymous zeroed memory of `length` bytes, page-aligned.
+    pub(crate) fn allocate(length: NonZeroUsize) -> Result<Self, Errno> {
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        let base = unsafe {
+            mmap_anonymous(
+                None,
+                length,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
+            )
+        }?;
+        Ok(Self { base, length })
+    }
+
+    /// Bytes of the area.
+    pub(crate) fn length(&self) -> usize {
+        self.length.get()
+    }
+
+    /// The little-endian `u16` at `offset`.
+    pub(crate) fn read_u16(&self, offset: usize) -> u16 {
+        u16::from_le(self.load(offset))
+    }
+
+    /// The little-endian `u32` at `offset`.
+    pub(crate) fn read_u32(&self, offset: usize) -> u32 {
+        u32::from_le(self.load(offset))
+    }
+
+    /// Stores `value` at `offset`, little-endian.
+    pub(crate) fn write_u16(&self, offset: usize, value: u16) {
+        self.store(offset, value.to_le());
+    }
+
+    /// Stores `value` at `offset`, little-endian.
+    pub(crate) fn write_u32(&self, offset: usize, value: u32) {
+        self.store(offset, value.to_le());
+    }
+
+    /// Stores `value` at `offset`, little-endian.
+    pub(crate) fn write_u64(&self, offset: usize, value: u64) {
+        self.store(offset, value.to_le());
+    }
+
+    /// Copies `length` bytes out, from `offset`.
+    pub(crate) fn read_bytes(&self, offset: usize, length: usize) -> Vec<u8> {
+        (offset..offset + length).map(|at| self.load(at)).collect()
+    }
+
+    /// Copies `bytes` in, to `offset`.
+    pub(crate) fn write_bytes(&self, offset: usize, bytes: &[u8]) {
+        for (at, byte) in (offset..).zip(bytes) {
+            self.store(at, *byte);
+        }
+    }
+
+    fn load<T: Copy>(&self, offset: usize) -> T {
+        let at = self.pointer::<T>(offset);
+        // SAFETY: `pointer` checked bounds and alignment; T is an integer, so any bytes the device left are a value;
+        // volatile, since the device writes behind the compiler's back.
+        unsafe { at.read_volatile() }
+    }
+
+    fn store<T: Copy>(&self, offset: usize, value: T) {
+        let at = self.pointer::<T>(offset);
+        // SAFETY: `pointer` checked bounds and alignment; no reference into the area is ever made, and the type is
+        // not Sync, so that this thread and the device are the only writers.
+        unsafe { at.write_volatile(value) }
+    }
+
+    fn pointer<T>(&self, offset: usize) -> *mut T {
+        let end = offset.checked_add(size_of::<T>()).expect("offsets are below the area's length");
+        assert!(end <= self.length.get(), "offset {offset} is outside the DMA area");
+        assert!(offset.is_multiple_of(align_of::<T>()), "offset {offset} is not aligned");
+        // SAFETY: in bounds of the one mapping that `base` starts, as just checked.
+        unsafe { self.base.as_ptr().byte_add(offset) }.cast()
+    }
+}
+
+impl Drop for DmaMemory {
+    fn drop(&mut self) {
+        // SAFETY: `base` and `length` are the mapping made in `allocate`; nothing points into it but self. A device
+        // that still writes reaches the pinned pages, which the kernel keeps until they are unmapped from the IOMMU.
+        let unmapped = unsafe { munmap(self.base, self.length.get()) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
+}
+
+/// The doorbell, mapped from the device's region: written, never read.
+#[derive(Debug)]
+pub(crate) struct DoorbellPage {
+    base: NonNull<c_void>,
+    length: NonZeroUsize,
+}
+
+impl DoorbellPage {
+    /// Maps `length` bytes at `offset` of the device's file, both whole pages, shared and for writing only.
+    pub(crate) fn map(device: &File, offset: i64, length: NonZeroUsize) -> Result<Self, Errno> {
+        // SAFETY: a new mapping at an address of the kernel's choice; it is reached through `ring` alone.
+        let base =
+            unsafe { mmap(None, length, ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, device, offset) }?;
+        Ok(Self { base, length })
+    }
+
+    /// One 16-bit little-endian write, `at` bytes into the mapping.
+    pub(crate) fn ring(&self, at: usize, value: u16) {
+        assert!(at.is_multiple_of(2) && at + 2 <= self.length.get(), "doorbell {at} is outside its page");
+        // SAFETY: in bounds and aligned, as just checked; a device register takes one access of this very width,
+        // which volatile keeps.
+        unsafe { self.base.as_ptr().byte_add(at).cast::<u16>().write_volatile(value.to_le()) }
+    }
+}
+
+impl Drop for DoorbellPage {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `map`; nothing points into it but self.
+        let unmapped = unsafe { munmap(self.base, self.length.get()) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
+}
+
+/// `VFIO_GET_API_VERSION` of a container.
+pub(crate) fn api_version(container: &File) -> Result<c_int, Errno> {
+    // SAFETY: takes no argument.
+    unsafe { ioctl::get_api_version(container.as_raw_fd()) }
+}
+
+/// `VFIO_GROUP_GET_STATUS`: the group's flags.
+pub(crate) fn group_flags(group: &File) -> Result<u32, Errno> {
+    let mut status = vfio_group_status { argsz: size_of_u32::<vfio_group_status>(), flags: 0 };
+    // SAFETY: the kernel writes at most `argsz` bytes into a live structure of that size.
+    unsafe { ioctl::group_get_status(group.as_raw_fd(), &raw mut status) }?;
+    Ok(status.flags)
+}
+
+/// `VFIO_GROUP_SET_CONTAINER`.
+pub(crate) fn set_container(group: &File, container: &File) -> Result<(), Errno> {
+    let descriptor = container.as_raw_fd();
+    // SAFETY: the kernel reads one int from a live one.
+    unsafe { ioctl::group_set_container(group.as_raw_fd(), &raw const descriptor) }?;
+    Ok(())
+}
+
+/// `VFIO_SET_IOMMU`: the container's IOMMU model, such as `VFIO_TYPE1v2_IOMMU`.
+pub(crate) fn set_iommu(container: &File, model: c_int) -> Result<(), Errno> {
+    // SAFETY: takes an integer.
+    unsafe { ioctl::set_iommu(container.as_raw_fd(), model) }?;
+    Ok(())
+}
+
+/// `VFIO_GROUP_GET_DEVICE_FD`: opens the group's device of that name, and by that resets it.
+pub(crate) fn device(group: &File, name: &str) -> Result<File, Errno> {
+    let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the kernel reads a string that ends in NUL and outlives the call.
+    let descriptor = unsafe { ioctl::group_get_device_fd(group.as_raw_fd(), name.as_ptr()) }?;
+    // SAFETY: a new descriptor that the kernel just made for us, owned by nobody else.
+    Ok(unsafe { File::from_raw_fd(descriptor) })
+}
+
+/// `VFIO_DEVICE_GET_INFO`: the device's flags.
+pub(crate) fn device_flags(device: &File) -> Result<u32, Errno> {
+    let mut info = vfio_device_info { argsz: size_of_u32::<vfio_device_info>(), ..Default::default() };
+    // SAFETY: the kernel writes at most `argsz` bytes into a live structure of that size.
+    unsafe { ioctl::device_get_info(device.as_raw_fd(), &raw mut info) }?;
+    Ok(info.flags)
+}
+
+/// `VFIO_DEVICE_GET_REGION_INFO`, without the capabilities that may follow the structure.
+pub(crate) fn region_info(device: &File, index: u32) -> Result<vfio_region_info, Errno> {
+    let mut info = vfio_region_info { argsz: size_of_u32::<vfio_region_info>(), index, ..Default::default() };
+    // SAFETY: the kernel writes at most `argsz` bytes into a live structure of that size.
+    unsafe { ioctl::region_get_info(device.as_raw_fd(), &raw mut info) }?;
+    Ok(info)
+}
+
+/// `VFIO_IOMMU_MAP_DMA`: the device reaches all of `memory`, and nothing else, from `iova`.
+pub(crate) fn map_dma(container: &File, memory: &DmaMemory, iova: u64) -> Result<(), Errno> {
+    let map = vfio_iommu_type1_dma_map {
+        argsz: size_of_u32::<vfio_iommu_type1_dma_map>(),
+        flags: VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+        vaddr: memory.base.as_ptr() as u64,
+        iova,
+        size: memory.length() as u64,
+    };
+    // SAFETY: the kernel reads a live structure; the memory it names is a mapping of ours that only volatile
+    // accesses touch, so the device may write it from now on. Its pages stay pinned until unmapped or closed.
+    unsafe { ioctl::map_dma(container.as_raw_fd(), &raw const map) }?;
+    Ok(())
+}
+
+/// `VFIO_IOMMU_UNMAP_DMA` of `length` bytes from `iova`.
+pub(crate) fn unmap_dma(container: &File, iova: u64, length: usize) -> Result<(), Errno> {
+    let mut unmap = vfio_iommu_type1_dma_unmap {
+        argsz: size_of_u32::<vfio_iommu_type1_dma_unmap>(),
+        iova,
+        size: length as u64,
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads, and answers in, at most `argsz` bytes of a live structure of that size.
+    unsafe { ioctl::unmap_dma(container.as_raw_fd(), &raw mut unmap) }?;
+    Ok(())
+}
+
+/// Size of a structure for its `argsz`.
+const fn size_of_u32<T>() -> u32 {
+    size_of::<T>() as u32
+}

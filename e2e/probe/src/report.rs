@@ -1,0 +1,226 @@
+//! What the probe says on stdout: one JSON object a line, told apart by `event`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use doorbell_common::doorbell::Granularity;
+use serde::{Deserialize, Serialize};
+
+/// A line of output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "camelCase")]
+pub enum Event {
+    /// The group is open and will stay so (`--hold`).
+    Held(Held),
+    /// The device is up, its doorbell proven, its address answers.
+    Up(Up),
+    /// The end, after everything that was asked for and could be had.
+    Done(Done),
+    /// The end, because something failed.
+    Error {
+        /// What was tried on what, and how it failed.
+        message: String,
+    },
+}
+
+/// A group held without its device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// Device id.
+    pub device: String,
+    /// The group's node.
+    pub group: String,
+}
+
+/// The device as it came up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Up {
+    /// Device id.
+    pub device: String,
+    /// The device's MAC address.
+    pub mac: String,
+    /// The address that answers.
+    pub ip: Ipv4Addr,
+    /// Interface name in `attachment.json`, where there is one.
+    pub interface: Option<String>,
+    /// Feature bits agreed on, in hex.
+    pub features: String,
+    /// Bytes that the device may reach.
+    pub dma_bytes: usize,
+    /// What the first frame proved.
+    pub proof: Proof,
+    /// Microseconds from opening the group's node to holding the device, its reset included.
+    pub open_micros: u64,
+    /// Microseconds from there to a running device.
+    pub bring_up_micros: u64,
+}
+
+/// What the first frame proved of the doorbell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proof {
+    /// The device left the frame alone until it was rung: it was the doorbell that moved it.
+    pub quiet_before_ring: bool,
+    /// Microseconds from the ring to the frame used; absent where the device had not waited for it.
+    pub ring_to_used_micros: Option<u64>,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Done {
+    /// Device id.
+    pub device: String,
+    /// The device's MAC address.
+    pub mac: String,
+    /// The doorbell and its use.
+    pub doorbell: Rung,
+    /// Echo requests sent, where any were asked for.
+    pub ping: Option<Ping>,
+    /// Echo requests of others, answered.
+    pub answered: u64,
+    /// Frames received and sent.
+    pub frames: PerQueue,
+    /// Bytes that the device could reach.
+    pub dma_bytes: usize,
+    /// What was asked for and not had; then the exit code is 1.
+    pub missed: Option<String>,
+}
+
+/// A doorbell, and how often it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rung {
+    /// BAR and VFIO region.
+    pub region: u8,
+    /// Bytes from the start of the region to the notify area.
+    pub offset: u32,
+    /// What one page of it rings.
+    pub granularity: Granularity,
+    /// Writes to the mapped page.
+    pub writes: PerQueue,
+    /// Times that the device was looking already and wanted no write.
+    pub spared: PerQueue,
+}
+
+/// A number for each queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PerQueue {
+    /// Of the receive queue.
+    pub rx: u64,
+    /// Of the transmit queue.
+    pub tx: u64,
+}
+
+/// How a ping went. Round trips are absent where no reply came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ping {
+    /// Echo requests sent; none if the target's MAC address was not found.
+    pub sent: u32,
+    /// Replies in time.
+    pub received: u32,
+    /// Shortest round trip.
+    pub rtt_micros_min: Option<u64>,
+    /// Mean round trip.
+    pub rtt_micros_avg: Option<u64>,
+    /// Longest round trip.
+    pub rtt_micros_max: Option<u64>,
+}
+
+impl Ping {
+    /// From the number of requests, and the round trips of those that were answered.
+    pub(crate) fn new(sent: u32, round_trips: &[u64]) -> Self {
+        let count = round_trips.len() as u64;
+        Self {
+            sent,
+            received: round_trips.len() as u32,
+            rtt_micros_min: round_trips.iter().min().copied(),
+            rtt_micros_avg: round_trips.iter().sum::<u64>().checked_div(count),
+            rtt_micros_max: round_trips.iter().max().copied(),
+        }
+    }
+}
+
+impl Event {
+    /// The event as a line of JSON, with its line end.
+    fn line(&self) -> Result<String> {
+        Ok(serde_json::to_string(self).context("write an event as JSON")? + "\n")
+    }
+
+    /// Prints the event.
+    pub fn print(&self) -> Result<()> {
+        let line = self.line()?;
+        let mut out = io::stdout().lock();
+        out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("write to stdout")
+    }
+
+    /// Leaves the event in a file, whole from the moment it is there.
+    pub(crate) fn save(&self, path: &Path) -> Result<()> {
+        let mut name = path.file_name().context("the path of a file has a name")?.to_owned();
+        name.push(".tmp");
+        let temporary = path.with_file_name(name);
+        fs::write(&temporary, self.line()?)
+            .and_then(|()| fs::rename(&temporary, path))
+            .with_context(|| format!("write {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_done_line_keeps_its_shape() {
+        let done = Done {
+            device: "0000:01:00.1".into(),
+            mac: "52:54:00:aa:00:01".into(),
+            doorbell: Rung {
+                region: 4,
+                offset: 12288,
+                granularity: Granularity::Device,
+                writes: PerQueue { rx: 1, tx: 7 },
+                spared: PerQueue { rx: 6, tx: 0 },
+            },
+            ping: Some(Ping::new(3, &[10, 30])),
+            answered: 2,
+            frames: PerQueue { rx: 6, tx: 7 },
+            dma_bytes: 270_336,
+            missed: None,
+        };
+        let event = Event::Done(done);
+        let line = event.line().unwrap();
+        assert_eq!(
+            line,
+            concat!(
+                r#"{"event":"done","device":"0000:01:00.1","mac":"52:54:00:aa:00:01","#,
+                r#""doorbell":{"region":4,"offset":12288,"granularity":"device","#,
+                r#""writes":{"rx":1,"tx":7},"spared":{"rx":6,"tx":0}},"#,
+                r#""ping":{"sent":3,"received":2,"rttMicrosMin":10,"rttMicrosAvg":20,"rttMicrosMax":30},"#,
+                r#""answered":2,"frames":{"rx":6,"tx":7},"dmaBytes":270336,"missed":null}"#,
+                "\n"
+            )
+        );
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+    }
+
+    #[test]
+    fn an_error_is_an_event_too() {
+        let event = Event::Error { message: "open /dev/vfio/7: EBUSY".into() };
+        assert_eq!(event.line().unwrap(), "{\"event\":\"error\",\"message\":\"open /dev/vfio/7: EBUSY\"}\n");
+    }
+
+    #[test]
+    fn a_saved_event_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("up");
+        Event::Held(Held { device: "x".into(), group: "/dev/vfio/7".into() }).save(&path).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().starts_with("{\"event\":\"held\""));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,163 @@
+//! One run, from the descriptor to the last line.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::rc::Rc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use doorbell_common::formats::descriptor::{Access, Device};
+
+use crate::descriptor::{self, Descriptor};
+use crate::nic::{Nic, Wish, micros};
+use crate::options::Options;
+use crate::report::{Done, Event, Held, Ping, Rung, Up};
+use crate::session::{Aim, Session};
+use crate::station::Station;
+use crate::stop::Stop;
+use crate::vfio::{Container, open_group};
+
+/// Between two looks at the end while nothing else is to do.
+const STEP: Duration = Duration::from_millis(20);
+/// `VIRTIO_ID_NET` (virtio 1.3, section 5).
+const NETWORK_DEVICE: u16 = 1;
+
+/// Does what `options` ask with a device below `descriptors`; what was asked for and not had, if anything.
+///
+/// Prints all events but [`Event::Error`], which is the caller's.
+pub fn run(options: &Options, descriptors: &Path) -> Result<Option<String>> {
+    let stop = Stop::arm(options.bound())?;
+    if options.linger || options.hold {
+        stop.watch_stdin()?;
+    }
+    let descriptor = descriptor::find(descriptors, options.device.as_deref())?;
+    if options.hold {
+        hold(&descriptor.device, options, &stop)?;
+        return Ok(None);
+    }
+    let done = drive(&descriptor, options, &stop)?;
+    let missed = done.missed.clone();
+    Event::Done(done).print()?;
+    Ok(missed)
+}
+
+/// Keeps the group from everybody else.
+fn hold(device: &Device, options: &Options, stop: &Stop) -> Result<()> {
+    let _group = open_group(&device.nodes.group, options.patience())?;
+    let held = Held { device: device.id.to_string(), group: device.nodes.group.clone() };
+    announce(&Event::Held(held), options)?;
+    while !stop.now() {
+        sleep(STEP);
+    }
+    Ok(())
+}
+
+/// Brings the device up and converses; the device is down again on return.
+fn drive(descriptor: &Descriptor, options: &Options, stop: &Stop) -> Result<Done> {
+    let Descriptor { device, attachment } = descriptor;
+    let Access::Vfio = device.access;
+    ensure!(
+        device.virtio_type == NETWORK_DEVICE,
+        "{} is a virtio device of type {}, not {NETWORK_DEVICE}",
+        device.id,
+        device.virtio_type
+    );
+    let ip = options
+        .ip
+        .or_else(|| attached_ip(descriptor))
+        .context("no address: neither --ip nor an attachment has one")?;
+
+    let start = Instant::now();
+    let container = Rc::new(Container::attach(&device.nodes, options.patience())?);
+    let function = container.open(device.pci_address)?;
+    let opened = start.elapsed();
+    let wish = Wish { queue_size: options.queue_size, dma_bytes: options.dma_bytes };
+    let mut nic = Nic::bring_up(&container, &function, &device.doorbell, wish)
+        .with_context(|| format!("bring {} up", device.id))?;
+    let running = start.elapsed();
+
+    let station = Station { mac: nic.mac(), ip };
+    let proof = nic.prove(&station.ask(ip)).context("prove the doorbell")?;
+    let up = Up {
+        device: device.id.to_string(),
+        mac: nic.mac().to_string(),
+        ip,
+        interface: attachment.as_ref().map(|attachment| attachment.interface.clone()),
+        features: format!("{:#x}", nic.features()),
+        dma_bytes: nic.dma_bytes(),
+        proof,
+        open_micros: micros(opened),
+        bring_up_micros: micros(running - opened),
+    };
+    announce(&Event::Up(up), options)?;
+
+    let mut session = Session::new(&mut nic, station, stop);
+    let ping = converse(&mut session, options)?;
+    let answered = session.answered();
+    Ok(Done {
+        device: device.id.to_string(),
+        mac: nic.mac().to_string(),
+        doorbell: Rung {
+            region: device.doorbell.region,
+            offset: device.doorbell.offset,
+            granularity: device.doorbell.granularity,
+            writes: nic.writes(),
+            spared: nic.spared(),
+        },
+        ping,
+        answered,
+        frames: nic.frames(),
+        dma_bytes: nic.dma_bytes(),
+        missed: missed(options, ping, answered),
+    })
+}
+
+/// Pings, then serves, as asked.
+fn converse(session: &mut Session<'_>, options: &Options) -> Result<Option<Ping>> {
+    let ping = options
+        .ping
+        .map(|target| {
+            session.ping(Aim {
+                target,
+                count: options.count,
+                wait: Duration::from_secs(options.wait),
+                reply: Duration::from_millis(options.reply_ms),
+                interval: Duration::from_millis(options.interval_ms),
+            })
+        })
+        .transpose()?;
+    if options.linger {
+        session.serve(None, None)?;
+    } else if options.serve_seconds.is_some() || options.serve_replies.is_some() {
+        let until = options.serve_seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        session.serve(until, options.serve_replies)?;
+    }
+    Ok(ping)
+}
+
+fn missed(options: &Options, ping: Option<Ping>, answered: u64) -> Option<String> {
+    match (options.ping, ping) {
+        (Some(target), Some(ping)) if ping.sent == 0 && options.count > 0 => {
+            return Some(format!("ping {target}: no answer to ARP"));
+        }
+        (Some(target), Some(ping)) if ping.received < options.count => {
+            return Some(format!("ping {target}: {} replies of {}", ping.received, options.count));
+        }
+        _ => {}
+    }
+    let wanted = options.serve_replies.filter(|wanted| answered < *wanted)?;
+    Some(format!("serve: {answered} echo requests of {wanted}"))
+}
+
+fn attached_ip(descriptor: &Descriptor) -> Option<Ipv4Addr> {
+    descriptor.attachment.as_ref()?.ips.iter().find_map(|ip| match ip.address {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    })
+}
+
+fn announce(event: &Event, options: &Options) -> Result<()> {
+    event.print()?;
+    options.up_file.as_deref().map_or(Ok(()), |path| event.save(path))
+}
