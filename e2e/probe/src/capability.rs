@@ -147,6 +147,7 @@ fn pointer(byte: u8) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// A config space with these virtio capabilities: kind, BAR, offset, length, multiplier.
     fn config(capabilities: &[(u8, u8, u32, u32, Option<u32>)]) -> [u8; CONFIG_LENGTH] {
@@ -232,5 +233,25 @@ mod tests {
             parse(&config(&[(COMMON, 0, 0, 0, None)])),
             Err(Malformed::Missing("device configuration"))
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_config_space_is_parsed_or_refused(
+            mut config in proptest::collection::vec(any::<u8>(), CONFIG_LENGTH),
+            // Most of the list's links and kinds as they should be, so that the walk gets somewhere.
+            at in proptest::collection::vec(16usize..63, 1..6),
+        ) {
+            config[STATUS] |= 1 << 4;
+            config[FIRST] = (at[0] * 4) as u8;
+            for (here, next) in at.iter().zip(at.iter().skip(1).chain([&0])) {
+                config[here * 4] = VENDOR_SPECIFIC;
+                config[here * 4 + 1] = (next * 4) as u8;
+            }
+            if let Ok(structures) = parse(&config.try_into().unwrap()) {
+                prop_assert!(structures.common.bar <= 5 && structures.device.bar <= 5);
+                prop_assert!(!structures.notify.is_empty());
+            }
+        }
     }
 }

@@ -102,6 +102,7 @@ impl Station {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const A: Station = Station { mac: Mac([2, 0, 0, 0, 0, 1]), ip: Ipv4Addr::new(10, 9, 0, 1) };
     const B: Station = Station { mac: Mac([2, 0, 0, 0, 0, 2]), ip: Ipv4Addr::new(10, 9, 0, 2) };
@@ -146,6 +147,27 @@ mod tests {
         ];
         for frame in noise {
             assert_eq!(A.hear(frame), Heard::Noise);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_frame_brings_us_down(
+            kind in prop_oneof![Just(ethernet::ARP), Just(ethernet::IPV4), any::<u16>()],
+            payload in proptest::collection::vec(any::<u8>(), 0..100),
+        ) {
+            A.hear(&ethernet::build(A.mac, B.mac, kind, &payload));
+        }
+
+        #[test]
+        fn every_ping_is_answered_with_its_data(
+            identifier: u16,
+            sequence: u16,
+            data in proptest::collection::vec(any::<u8>(), 0..1472),
+        ) {
+            let request = A.ping((B.mac, B.ip), identifier, sequence, &data);
+            let Heard::EchoRequest { answer } = B.hear(&request) else { panic!("B answers") };
+            prop_assert_eq!(A.hear(&answer), Heard::EchoReply { from: B.ip, identifier, sequence, data });
         }
     }
 }

@@ -23,7 +23,7 @@ use vfio_bindings::bindings::vfio::{
 
 use crate::memory::{self, DmaMemory, DoorbellPage};
 
-/// Between two tries of a group that is still closing: half of what a holder's last reset takes is too often.
+/// Between two tries of a group that is still closing, which takes a holder's last reset: some 100 ms.
 const BUSY_STEP: Duration = Duration::from_millis(20);
 /// Where the device sees our memory. Any address does that no platform reserves; x86 keeps 0xfee0_0000 for its
 /// interrupts and arm64 0x0800_0000, both of one MiB.
