@@ -1,1 +1,18 @@
-//! To come.
+//! `doorbell-device-plugin`: finds sub-devices, prepares them, proves them, and advertises them to the kubelet.
+//!
+//! The way of a device, a module a step: [`config`] says what is wanted, [`discovery`] finds it, [`prepare`] makes and
+//! binds it, [`proof`] shows that it attaches, [`inventory`] lists it, [`publish`] describes it, [`advertise`] tells
+//! the kubelet, [`allocate`] hands it out. [`kubelet`] keeps all of that registered; [`run`] and [`scan`] are the two
+//! commands.
+
+pub mod advertise;
+pub mod allocate;
+pub mod config;
+pub mod discovery;
+pub mod inventory;
+pub mod kubelet;
+pub mod prepare;
+pub mod proof;
+pub mod publish;
+pub mod run;
+pub mod scan;

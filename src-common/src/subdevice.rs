@@ -45,6 +45,25 @@ pub struct SubDevice {
     pub isolation: Result<Isolation, isolation::Refusal>,
 }
 
+/// A sub-device that passed every check, with what its consumer and its guards need to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eligible {
+    /// Its id.
+    pub id: DeviceId,
+    /// The PCI function.
+    pub address: PciAddress,
+    /// The VFIO driver that it was on when it was examined.
+    pub driver: String,
+    /// NUMA node, where the platform says one.
+    pub numa_node: Option<u32>,
+    /// Virtio device type.
+    pub virtio_type: u16,
+    /// What confines it.
+    pub isolation: Isolation,
+    /// Where its doorbell is.
+    pub doorbell: Doorbell,
+}
+
 impl SubDevice {
     /// Examines a VF: nine small reads, no register touched. `page` is the host's page size.
     pub fn examine(host: &Host, vf: VfOf, address: PciAddress, page: u64) -> host::Result<Self> {
@@ -67,9 +86,23 @@ impl SubDevice {
         self.function.address.into()
     }
 
-    /// Everything that keeps it from being handed out by VFIO, each in a line; empty for a device that may be.
-    #[must_use]
-    pub fn refusals(&self) -> Vec<String> {
+    /// The device as it may be handed out, or everything that keeps it from that, a line each.
+    pub fn eligible(&self) -> Result<Eligible, Vec<String>> {
+        match (&self.doorbell, &self.isolation, self.virtio_type, &self.function.driver) {
+            (Ok(doorbell), Ok(isolation), Some(virtio_type), Some(driver)) if self.on_vfio => Ok(Eligible {
+                id: self.id(),
+                address: self.function.address,
+                driver: driver.clone(),
+                numa_node: self.function.numa_node,
+                virtio_type,
+                isolation: isolation.clone(),
+                doorbell: *doorbell,
+            }),
+            _ => Err(self.refusals()),
+        }
+    }
+
+    fn refusals(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if !self.on_vfio {
             let driver = self.function.driver.as_deref().unwrap_or("no driver");

@@ -84,6 +84,15 @@ pub fn class(host: &Host, address: PciAddress) -> host::Result<u32> {
     Ok(hex(&host.read_text(format!("{}/class", folder(address)))?))
 }
 
+/// vDPA devices whose parent is this function.
+pub fn vdpa_children(host: &Host, address: PciAddress) -> host::Result<Vec<String>> {
+    let mut children = host.list(folder(address))?;
+    children.retain(|name| {
+        name.strip_prefix("vdpa").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    Ok(children)
+}
+
 /// Subsystem device id.
 pub fn subsystem_device(host: &Host, address: PciAddress) -> host::Result<u16> {
     Ok(hex(&host.read_text(format!("{}/subsystem_device", folder(address)))?))

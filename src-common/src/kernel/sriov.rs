@@ -75,15 +75,21 @@ pub fn pfs(host: &Host) -> host::Result<Vec<Pf>> {
     Ok(pfs)
 }
 
-/// Makes sure that the PF has at least `wanted` VFs; they come without a host driver.
-pub fn enable(host: &Host, pf: PciAddress, wanted: u32) -> Result<(), EnableError> {
+/// Whether the function is there and is a VF.
+#[must_use]
+pub fn is_vf(host: &Host, address: PciAddress) -> bool {
+    host.exists(format!("{}/physfn", folder(address)))
+}
+
+/// Makes sure that the PF has at least `wanted` VFs; they come without a host driver. Gives how many it made.
+pub fn enable(host: &Host, pf: PciAddress, wanted: u32) -> Result<u32, EnableError> {
     let folder = folder(pf);
     let number = |name: &str| -> host::Result<u32> {
         Ok(host.read_text(format!("{folder}/{name}"))?.parse().unwrap_or(0))
     };
     let now = number("sriov_numvfs")?;
     if now >= wanted {
-        return Ok(());
+        return Ok(0);
     }
     if now > 0 {
         return Err(EnableError::WouldRemove { pf, now, wanted });
@@ -96,7 +102,7 @@ pub fn enable(host: &Host, pf: PciAddress, wanted: u32) -> Result<(), EnableErro
     host.write_attribute(format!("{folder}/sriov_drivers_autoprobe"), "0")?;
     host.write_attribute(format!("{folder}/sriov_numvfs"), &wanted.to_string())?;
     let made = number("sriov_numvfs")?;
-    if made < wanted { Err(EnableError::Fewer { pf, wanted, made }) } else { Ok(()) }
+    if made < wanted { Err(EnableError::Fewer { pf, wanted, made }) } else { Ok(made) }
 }
 
 fn vfs(host: &Host, pf: PciAddress) -> host::Result<Vec<(u32, PciAddress)>> {

@@ -1,0 +1,147 @@
+//! The device plugin service of one pool, as the kubelet calls it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use doorbell_common::host::Host;
+use doorbell_common::kubelet::deviceplugin::device_plugin_server::DevicePlugin;
+use doorbell_common::kubelet::deviceplugin::{
+    AllocateRequest, AllocateResponse, Device, DevicePluginOptions, Empty, ListAndWatchResponse, NumaNode,
+    PreStartContainerRequest, PreStartContainerResponse, PreferredAllocationRequest,
+    PreferredAllocationResponse, TopologyInfo,
+};
+use doorbell_common::subdevice::Eligible;
+use futures_util::{Stream, StreamExt, future};
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+
+use crate::allocate::{self, Refusal};
+use crate::config::PoolName;
+use crate::inventory::{Inventory, Pool};
+
+/// One pool's service; the inventory behind it changes as a whole.
+#[derive(Debug, Clone)]
+pub struct PoolService {
+    host: Host,
+    name: PoolName,
+    inventory: watch::Receiver<Arc<Inventory>>,
+    closing: CancellationToken,
+}
+
+/// What the kubelet is told of this service at registration.
+pub const OPTIONS: DevicePluginOptions =
+    DevicePluginOptions { pre_start_required: true, get_preferred_allocation_available: false };
+
+impl PoolService {
+    /// The service of pool `name`; its streams end with `closing`.
+    #[must_use]
+    pub fn new(
+        host: Host,
+        name: PoolName,
+        inventory: watch::Receiver<Arc<Inventory>>,
+        closing: CancellationToken,
+    ) -> Self {
+        Self { host, name, inventory, closing }
+    }
+
+    /// The pool as it is now. Its config entry, and so the pool, lives as long as this service.
+    fn pool(&self) -> Result<Pool, Status> {
+        let inventory = self.inventory.borrow();
+        let pool = inventory.pools.get(&self.name).cloned();
+        pool.ok_or_else(|| Status::unavailable(format!("pool {} is no longer configured", self.name)))
+    }
+}
+
+type Lists = Pin<Box<dyn Stream<Item = Result<ListAndWatchResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl DevicePlugin for PoolService {
+    type ListAndWatchStream = Lists;
+
+    async fn get_device_plugin_options(
+        &self,
+        _: Request<Empty>,
+    ) -> Result<Response<DevicePluginOptions>, Status> {
+        Ok(Response::new(OPTIONS))
+    }
+
+    /// The whole list at once, then at each change of it; a change of another pool says nothing here.
+    async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Lists>, Status> {
+        let name = self.name.clone();
+        let lists = WatchStream::new(self.inventory.clone())
+            .map(move |inventory| inventory.pools.get(&name).map(list).unwrap_or_default())
+            .scan(None, |last, list| {
+                let changed = last.as_ref() != Some(&list);
+                *last = Some(list.clone());
+                future::ready(Some(changed.then_some(list)))
+            })
+            .filter_map(future::ready)
+            .map(Ok);
+        // The watch outlives the kubelet's interest in it: shutdown has to end it.
+        let lists = lists.take_until(self.closing.clone().cancelled_owned());
+        Ok(Response::new(Box::pin(lists)))
+    }
+
+    async fn get_preferred_allocation(
+        &self,
+        _: Request<PreferredAllocationRequest>,
+    ) -> Result<Response<PreferredAllocationResponse>, Status> {
+        Err(Status::unimplemented("the options say that there is no preference"))
+    }
+
+    async fn allocate(
+        &self,
+        request: Request<AllocateRequest>,
+    ) -> Result<Response<AllocateResponse>, Status> {
+        let pool = self.pool()?;
+        let answer = |ids: &[String]| {
+            let answer = allocate::answer(&self.host, &self.name, &pool, ids);
+            let devices = ids.join(",");
+            match &answer {
+                Ok(_) => info!(pool = %self.name, devices, "allocated"),
+                Err(refusal) => warn!(pool = %self.name, devices, %refusal, "not allocated"),
+            }
+            answer.map_err(|refusal| status(&refusal))
+        };
+        let requests = request.into_inner().container_requests;
+        let container_responses =
+            requests.iter().map(|container| answer(&container.devices_ids)).collect::<Result<_, _>>()?;
+        Ok(Response::new(AllocateResponse { container_responses }))
+    }
+
+    async fn pre_start_container(
+        &self,
+        request: Request<PreStartContainerRequest>,
+    ) -> Result<Response<PreStartContainerResponse>, Status> {
+        let pool = self.pool()?;
+        allocate::verified(&self.host, &pool, &request.get_ref().devices_ids)
+            .inspect_err(|refusal| warn!(pool = %self.name, %refusal, "container not started"))
+            .map_err(|refusal| status(&refusal))?;
+        Ok(Response::new(PreStartContainerResponse {}))
+    }
+}
+
+/// Devices that may be handed out are healthy; the others are not in the list at all.
+fn list(pool: &Pool) -> ListAndWatchResponse {
+    ListAndWatchResponse { devices: pool.devices.values().map(device).collect() }
+}
+
+fn device(device: &Eligible) -> Device {
+    let node = device.numa_node.map(|node| NumaNode { id: node.into() });
+    Device {
+        id: device.id.to_string(),
+        health: "Healthy".to_owned(),
+        topology: node.map(|node| TopologyInfo { nodes: vec![node] }),
+    }
+}
+
+/// The one place where a refusal becomes a gRPC status.
+fn status(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::Unknown { .. } => Status::invalid_argument(refusal.to_string()),
+        Refusal::Changed { .. } => Status::failed_precondition(refusal.to_string()),
+    }
+}

@@ -1,0 +1,94 @@
+//! Names that become part of a resource name, a CDI kind, a file name and a socket name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, de};
+
+/// The socket is `<kubelet's folder>/doorbell-<pool>.sock`, and the kernel takes 107 bytes of path.
+const POOL_LENGTH: usize = 50;
+/// Length of a DNS subdomain (RFC 1123), which is what Kubernetes takes before the slash.
+const PREFIX_LENGTH: usize = 253;
+
+/// Name of a pool: `[a-z]([-a-z0-9]*[a-z0-9])?`. It is a CDI class too, hence the letter in front.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolName(String);
+
+/// First part of a resource name: a DNS subdomain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResourcePrefix(String);
+
+/// Why a string is no name of that kind.
+#[derive(Debug, thiserror::Error)]
+pub enum BadName {
+    /// Not a pool's.
+    #[error(
+        "`{0}` is no pool name: expected a lower-case letter, then letters, digits and inner dashes, {POOL_LENGTH} at most"
+    )]
+    Pool(String),
+    /// Not a resource prefix.
+    #[error("`{0}` is no resource prefix: expected a DNS name in lower case, such as doorbell.dev")]
+    Prefix(String),
+}
+
+impl PoolName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PoolName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let good = text.len() <= POOL_LENGTH && is_label(text) && text.as_bytes()[0].is_ascii_lowercase();
+        if good { Ok(Self(text.to_owned())) } else { Err(BadName::Pool(text.to_owned())) }
+    }
+}
+
+impl FromStr for ResourcePrefix {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let good = text.len() <= PREFIX_LENGTH && text.contains('.') && text.split('.').all(is_label);
+        if good { Ok(Self(text.to_owned())) } else { Err(BadName::Prefix(text.to_owned())) }
+    }
+}
+
+impl Default for ResourcePrefix {
+    fn default() -> Self {
+        Self("doorbell.dev".to_owned())
+    }
+}
+
+/// Lower-case letters, digits and inner dashes.
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+impl<'de> Deserialize<'de> for PoolName {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for ResourcePrefix {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl fmt::Display for PoolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for ResourcePrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,92 @@
+//! What the config file takes and how it says no.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const GOOD: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- name: fast
+  access: vfio
+  select:
+    pfNames: [ens1f0#0-3]
+    vendors: [1af4]
+  prepare:
+    numVfs: 4
+- name: slow
+  access: vfio
+  runtime: runc
+  select:
+    pciAddresses:
+    - 0000:01:00.5
+";
+
+fn refused(text: &str) -> String {
+    Config::parse("pools.yaml", text).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let config = Config::parse("pools.yaml", GOOD).unwrap();
+    assert_eq!(config.resource(&config.pools[0].name), "doorbell.dev/fast");
+    assert_eq!(config.pools[0].prepare, Some(Prepare { num_vfs: Some(4), driver: "vfio-pci".to_owned() }));
+    assert_eq!(config.pools[0].select.vendors, [HexId(0x1af4)]);
+    assert_eq!(config.pools[1].prepare, None);
+}
+
+#[test]
+fn an_unknown_field_is_named_with_its_line() {
+    let text = GOOD.replace("    numVfs: 4", "    numVFs: 4");
+    assert_eq!(
+        refused(&text),
+        "pools.yaml:9: pools[0].prepare.numVFs: unknown field `numVFs`, expected one of numVfs, driver"
+    );
+}
+
+#[test]
+fn a_bad_address_is_named_with_its_line() {
+    let message = refused(&GOOD.replace("0000:01:00.5", "01:00.5"));
+    assert!(
+        message.starts_with("pools.yaml:15: pools[1].select.pciAddresses[0]: `01:00.5` is no PCI address"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_pool_name_starts_with_a_letter() {
+    for name in ["10g", "Fast", "fast-", "a_b", "''"] {
+        let message = refused(&GOOD.replace("name: fast", &format!("name: {name}")));
+        assert!(message.starts_with("pools.yaml:3: pools[0].name: `"), "{message}");
+    }
+}
+
+#[test]
+fn a_pool_stands_once() {
+    let message = refused(&GOOD.replace("name: slow", "name: fast"));
+    assert!(message.starts_with("pools.yaml:10: pools[1].name: pool `fast` is there already"), "{message}");
+}
+
+#[test]
+fn a_pool_without_selectors_is_refused() {
+    let message = refused("apiVersion: doorbell.dev/v1\npools:\n- name: all\n  access: vfio\n  select: {}\n");
+    assert!(message.starts_with("pools.yaml:5: pools[0].select"), "{message}");
+    assert!(message.ends_with("no selector is given"), "{message}");
+}
+
+#[test]
+fn every_error_is_one_line() {
+    for text in
+        ["", "pools: [", "a: b", "apiVersion: v9\npools: []", "apiVersion: doorbell.dev/v1\npools: 3\n", "\t"]
+    {
+        let message = refused(text);
+        assert!(message.starts_with("pools.yaml:") && !message.contains('\n'), "{message}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_breaks_the_parser(text in ".{0,200}") {
+        let _ = Config::parse("pools.yaml", &text);
+    }
+}

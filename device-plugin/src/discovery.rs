@@ -1,0 +1,83 @@
+//! Finding VFs and saying which pool each belongs to. Reads only.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use doorbell_common::error::chain;
+use doorbell_common::host::{self, Host};
+use doorbell_common::kernel::pci::PciAddress;
+use doorbell_common::kernel::sriov::{self, Pf, VfOf};
+use doorbell_common::subdevice::SubDevice;
+
+use crate::config::{Config, PoolName, Select};
+
+/// What the node has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// PFs, in bus order.
+    pub pfs: Vec<Pf>,
+    /// VFs by address, with their verdicts.
+    pub devices: BTreeMap<PciAddress, SubDevice>,
+    /// VFs that could not be read, with the reason. One of them does not hide the others.
+    pub unreadable: BTreeMap<PciAddress, String>,
+}
+
+/// Looks at every VF of the node. `page` is the page size.
+pub fn survey(host: &Host, page: u64) -> host::Result<Survey> {
+    let mut survey = Survey { pfs: sriov::pfs(host)?, ..Survey::default() };
+    for pf in &survey.pfs {
+        for (index, address) in &pf.vfs {
+            match SubDevice::examine(host, VfOf { pf: pf.address, index: *index }, *address, page) {
+                Ok(device) => drop(survey.devices.insert(*address, device)),
+                // Removed between the listing and the look at it: it is not there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !sriov::is_vf(host, *address) => {}
+                Err(error) => drop(survey.unreadable.insert(*address, chain(&error))),
+            }
+        }
+    }
+    Ok(survey)
+}
+
+impl Survey {
+    /// The pool of each selected VF, and the pools that selected it too but come later in the config.
+    #[must_use]
+    pub fn assign(&self, config: &Config) -> BTreeMap<PciAddress, Assignment> {
+        let mut assigned: BTreeMap<PciAddress, Assignment> = BTreeMap::new();
+        for pool in &config.pools {
+            for device in self.devices.values().filter(|device| self.selects(&pool.select, device)) {
+                assigned
+                    .entry(device.function.address)
+                    .and_modify(|assignment| assignment.also.push(pool.name.clone()))
+                    .or_insert_with(|| Assignment { pool: pool.name.clone(), also: Vec::new() });
+            }
+        }
+        assigned
+    }
+
+    fn selects(&self, select: &Select, device: &SubDevice) -> bool {
+        let function = &device.function;
+        let pf = self.pfs.iter().find(|pf| pf.address == device.vf.pf);
+        let where_given = |given: bool, matches: bool| !given || matches;
+        let Select { pci_addresses, vendors, devices, drivers, pf_names } = select;
+        where_given(!pci_addresses.is_empty(), pci_addresses.contains(&function.address))
+            && where_given(!vendors.is_empty(), vendors.iter().any(|id| id.0 == function.vendor))
+            && where_given(!devices.is_empty(), devices.iter().any(|id| id.0 == function.device))
+            && where_given(
+                !drivers.is_empty(),
+                drivers.iter().any(|name| Some(name) == function.driver.as_ref()),
+            )
+            && where_given(
+                !pf_names.is_empty(),
+                pf.is_some_and(|pf| pf_names.iter().any(|selector| selector.selects(pf, device.vf.index))),
+            )
+    }
+}
+
+/// Which pool a VF is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The first pool that selects it.
+    pub pool: PoolName,
+    /// Later pools that select it too and do not get it: two resources must never list one device.
+    pub also: Vec<PoolName>,
+}

@@ -1,0 +1,67 @@
+//! What is advertised: an immutable snapshot that everything behind it reads.
+
+use std::collections::BTreeMap;
+
+use doorbell_common::host::{self, Host};
+use doorbell_common::subdevice::{DeviceId, Eligible};
+use tracing::{info, warn};
+
+use crate::config::{Config, PoolName};
+use crate::discovery::{self, Survey};
+use crate::{prepare, proof};
+
+/// All pools with their devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Every pool of the config, also one without a device.
+    pub pools: BTreeMap<PoolName, Pool>,
+}
+
+/// One extended resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// Full name, `doorbell.dev/<pool>`.
+    pub resource: String,
+    /// Devices that may be handed out, by id.
+    pub devices: BTreeMap<DeviceId, Eligible>,
+}
+
+/// Prepares what the config asks for and lists what may be handed out.
+pub fn take(host: &Host, config: &Config, page: u64) -> host::Result<Inventory> {
+    prepare::make_vfs(host, config, &discovery::survey(host, page)?);
+    prepare::bind(host, config, &discovery::survey(host, page)?);
+    let mut survey = discovery::survey(host, page)?;
+    proof::confirm(host, &mut survey);
+    Ok(list(config, &survey))
+}
+
+/// The inventory of a survey, each refused device logged with its reasons.
+fn list(config: &Config, survey: &Survey) -> Inventory {
+    let pool = |pool: &crate::config::Pool| {
+        (pool.name.clone(), Pool { resource: config.resource(&pool.name), devices: BTreeMap::new() })
+    };
+    let mut inventory = Inventory { pools: config.pools.iter().map(pool).collect() };
+    for (address, reason) in &survey.unreadable {
+        warn!(device = %address, reason, "device not readable");
+    }
+    for (address, assignment) in survey.assign(config) {
+        let (Some(device), Some(pool)) =
+            (survey.devices.get(&address), inventory.pools.get_mut(&assignment.pool))
+        else {
+            continue;
+        };
+        for other in &assignment.also {
+            warn!(device = %address, pool = %assignment.pool, %other, "selected by two pools: goes to the first");
+        }
+        match device.eligible() {
+            Ok(eligible) => {
+                info!(device = %address, pool = %assignment.pool, group = %eligible.isolation.group, "device advertised");
+                pool.devices.insert(eligible.id.clone(), eligible);
+            }
+            Err(reasons) => {
+                warn!(device = %address, pool = %assignment.pool, reasons = reasons.join("; "), "device not advertised");
+            }
+        }
+    }
+    inventory
+}

@@ -1,0 +1,36 @@
+//! The command `run`: prepare, list, publish, then serve until told to stop.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use doorbell_common::host::Host;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::config::Config;
+use crate::{inventory, kubelet, publish};
+
+/// Runs the plugin until SIGTERM or SIGINT. `page` is the page size.
+///
+/// Registration comes last: the kubelet fails re-admitted pods whose device is missing from the first list.
+pub async fn run(host: Host, config: &Config, page: u64) -> Result<()> {
+    // Installed first, so that a signal during a slow prepare is not lost.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+
+    let inventory = inventory::take(&host, config, page).context("take the inventory")?;
+    publish::descriptors(&host, &inventory).context("publish descriptors")?;
+
+    let (_inventory, receiver) = watch::channel(Arc::new(inventory));
+    let closing = CancellationToken::new();
+    let serving = kubelet::serve(host, receiver, closing.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended,
+        _ = terminate.recv() => info!("SIGTERM: closing"),
+        _ = interrupt.recv() => info!("SIGINT: closing"),
+    }
+    closing.cancel();
+    serving.await
+}

@@ -1,0 +1,168 @@
+//! The command `scan`: every VF of the node, its verdicts, and why it is or isn't advertised. Changes nothing.
+
+use std::fmt::Write;
+
+use doorbell_common::doorbell::{Granularity, Refusal};
+use doorbell_common::host::{self, Host};
+use doorbell_common::kernel::pci::PciAddress;
+use doorbell_common::subdevice::SubDevice;
+use serde::Serialize;
+
+use crate::config::{Config, PoolName};
+use crate::discovery::{self, Assignment, Survey};
+use crate::proof;
+
+/// One VF as `scan` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// Where it is.
+    pub address: PciAddress,
+    /// Its PF.
+    pub pf: PciAddress,
+    /// Number of the VF below its PF.
+    pub index: u32,
+    /// PCI vendor and device id, `1af4:1041`.
+    pub ids: String,
+    /// Bound driver.
+    pub driver: Option<String>,
+    /// IOMMU group.
+    pub iommu_group: Option<u32>,
+    /// NUMA node.
+    pub numa_node: Option<u32>,
+    /// Isolation class, `none` where nothing confines it.
+    pub isolation: String,
+    /// Doorbell verdict: `exclusive`, `shared`, `none`, `unverifiable`.
+    pub doorbell: String,
+    /// What one page rings: `device` or `queue`.
+    pub granularity: Option<Granularity>,
+    /// Pool that selects it.
+    pub pool: Option<String>,
+    /// Whether `run` advertises it as it stands.
+    pub advertised: bool,
+    /// Why not, a reason a line; empty for an advertised one.
+    pub reasons: Vec<String>,
+}
+
+/// Every VF, in bus order. Without a config no pool selects anything.
+pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec<Row>> {
+    let mut survey = discovery::survey(host, page)?;
+    proof::confirm(host, &mut survey);
+    let assigned = config.map(|config| survey.assign(config)).unwrap_or_default();
+    let mut rows: Vec<Row> =
+        survey.devices.iter().map(|(address, device)| row(device, assigned.get(address), config)).collect();
+    rows.extend(unreadable(&survey));
+    rows.sort_by_key(|row| row.address);
+    Ok(rows)
+}
+
+fn row(device: &SubDevice, assignment: Option<&Assignment>, config: Option<&Config>) -> Row {
+    let function = &device.function;
+    let mut reasons = device.eligible().err().unwrap_or_default();
+    match assignment {
+        Some(assignment) => reasons.extend(will_be_bound(device, &assignment.pool, config)),
+        None => reasons.push("no pool selects it".to_owned()),
+    }
+    let verdict = device.doorbell.as_ref();
+    Row {
+        address: function.address,
+        pf: device.vf.pf,
+        index: device.vf.index,
+        ids: format!("{:04x}:{:04x}", function.vendor, function.device),
+        driver: function.driver.clone(),
+        iommu_group: function.iommu_group.map(|group| group.0),
+        numa_node: function.numa_node,
+        isolation: device
+            .isolation
+            .as_ref()
+            .map_or("none".to_owned(), |isolation| isolation.class.to_string()),
+        doorbell: verdict.map_or_else(Refusal::verdict, |_| "exclusive").to_owned(),
+        granularity: verdict.ok().map(|doorbell| doorbell.granularity),
+        pool: assignment.map(|assignment| assignment.pool.to_string()),
+        advertised: reasons.is_empty(),
+        reasons,
+    }
+}
+
+/// `scan` binds nothing, so a VF that `run` has yet to bind is told apart from one that nobody will.
+fn will_be_bound(device: &SubDevice, pool: &PoolName, config: Option<&Config>) -> Option<String> {
+    let pool = config?.pools.iter().find(|configured| configured.name == *pool)?;
+    let prepare = pool.prepare.as_ref().filter(|_| !device.on_vfio)?;
+    Some(format!("`run` binds it to {} first", prepare.driver))
+}
+
+fn unreadable(survey: &Survey) -> impl Iterator<Item = Row> {
+    survey.unreadable.iter().map(|(address, reason)| {
+        let place = survey.pfs.iter().find_map(|pf| {
+            let (index, _) = pf.vfs.iter().find(|(_, vf)| vf == address)?;
+            Some((pf.address, *index))
+        });
+        let (pf, index) = place.unwrap_or((*address, 0));
+        Row {
+            address: *address,
+            pf,
+            index,
+            ids: "unreadable".to_owned(),
+            driver: None,
+            iommu_group: None,
+            numa_node: None,
+            isolation: "none".to_owned(),
+            doorbell: "unverifiable".to_owned(),
+            granularity: None,
+            pool: None,
+            advertised: false,
+            reasons: vec![reason.clone()],
+        }
+    })
+}
+
+/// The rows as a table for people, reasons below their row.
+#[must_use]
+pub fn table(rows: &[Row]) -> String {
+    const NONE: &str = "-";
+    let text = |value: Option<String>| value.unwrap_or_else(|| NONE.to_owned());
+    let header =
+        ["ADDRESS", "PF", "VF", "ID", "DRIVER", "GROUP", "ISOLATION", "DOORBELL", "POOL", "ADVERTISED"];
+    let lines: Vec<[String; 10]> = rows
+        .iter()
+        .map(|row| {
+            let doorbell = match row.granularity {
+                Some(Granularity::Device) => {
+                    format!("{} per device", row.doorbell)
+                }
+                Some(Granularity::Queue) => format!("{} per queue", row.doorbell),
+                None => row.doorbell.clone(),
+            };
+            [
+                row.address.to_string(),
+                row.pf.to_string(),
+                row.index.to_string(),
+                row.ids.clone(),
+                text(row.driver.clone()),
+                text(row.iommu_group.map(|group| group.to_string())),
+                row.isolation.clone(),
+                doorbell,
+                text(row.pool.clone()),
+                if row.advertised { "yes" } else { "no" }.to_owned(),
+            ]
+        })
+        .collect();
+    let width = |column: usize| {
+        lines.iter().map(|line| line[column].len()).chain([header[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let join = |cells: Vec<&str>| {
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut table = join(header.to_vec()) + "\n";
+    for (row, line) in rows.iter().zip(&lines) {
+        table += &(join(line.iter().map(String::as_str).collect()) + "\n");
+        for reason in &row.reasons {
+            // Writing to a string does not fail.
+            let _ = writeln!(table, "    {reason}");
+        }
+    }
+    table
+}
