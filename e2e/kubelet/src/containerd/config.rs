@@ -1,0 +1,142 @@
+//! What containerd is told: the file, in version 3 of its config, and where it keeps things.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::pod::DEFAULT_IMAGE;
+
+/// The snapshotter that image layers are unpacked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snapshotter {
+    /// Overlayfs: wants a root folder that is on no overlayfs itself.
+    Overlayfs,
+    /// Plain copies.
+    Native,
+}
+
+impl Snapshotter {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Overlayfs => "overlayfs",
+            Self::Native => "native",
+        }
+    }
+}
+
+/// How to run containerd.
+#[derive(Clone, Debug)]
+pub struct ContainerdConfig {
+    /// The program.
+    pub binary: PathBuf,
+    /// Its lasting data: images, snapshots.
+    pub root: PathBuf,
+    /// Its passing data, the socket, the config and the log.
+    pub state: PathBuf,
+    /// Where the CNI config is; read again whenever it changes.
+    pub cni_conf_dir: PathBuf,
+    /// Where CNI plugins are looked for, in this order.
+    pub cni_bin_dirs: Vec<PathBuf>,
+    /// The image of the sandbox's own container.
+    pub sandbox_image: String,
+    /// How layers are unpacked.
+    pub snapshotter: Snapshotter,
+    /// Imported where the sandbox's image is absent and this file exists.
+    pub image_archive: PathBuf,
+    /// More of the config, in TOML: another runtime's table, say.
+    pub extra: String,
+    /// Variables for containerd, and so for the CNI plugins that it runs.
+    pub env: BTreeMap<String, String>,
+    /// How long it may take until its CRI answers.
+    pub start_limit: Duration,
+}
+
+impl ContainerdConfig {
+    /// Debian's containerd and CNI plugins, with CNI plugins of the caller's before them.
+    pub fn new(cni_conf_dir: impl Into<PathBuf>, cni_bin_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            binary: PathBuf::from("/usr/bin/containerd"),
+            root: PathBuf::from("/var/lib/containerd"),
+            state: PathBuf::from("/run/containerd"),
+            cni_conf_dir: cni_conf_dir.into(),
+            cni_bin_dirs: vec![cni_bin_dir.into(), PathBuf::from("/usr/lib/cni")],
+            sandbox_image: DEFAULT_IMAGE.to_owned(),
+            snapshotter: Snapshotter::Overlayfs,
+            image_archive: PathBuf::from("/opt/pause.tar"),
+            extra: String::new(),
+            env: BTreeMap::new(),
+            start_limit: Duration::from_secs(60),
+        }
+    }
+
+    /// The socket of its CRI.
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("containerd.sock")
+    }
+
+    /// Its log, over all of its starts.
+    pub fn log(&self) -> PathBuf {
+        self.state.join("containerd.log")
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.state.join("config.toml")
+    }
+
+    /// The config, version 3 of containerd 2.x. Left at their defaults: CDI on, the CRI's cgroups and namespaces.
+    pub(crate) fn toml(&self) -> String {
+        let quoted = |text: &dyn std::fmt::Display| format!("{:?}", text.to_string());
+        let path = |path: &Path| quoted(&path.display());
+        let bin_dirs: Vec<_> = self.cni_bin_dirs.iter().map(|dir| path(dir)).collect();
+        let (images, runtime) =
+            ("plugins.'io.containerd.cri.v1.images'", "plugins.'io.containerd.cri.v1.runtime'");
+        let mut toml = String::new();
+        let lines = [
+            "version = 3".to_owned(),
+            format!("root = {}", path(&self.root)),
+            format!("state = {}", path(&self.state)),
+            // Both would want a kernel with more in it, and neither is the tests' business.
+            "disabled_plugins = ['io.containerd.snapshotter.v1.btrfs', 'io.containerd.snapshotter.v1.zfs']"
+                .to_owned(),
+            "[grpc]".to_owned(),
+            format!("address = {}", path(&self.socket())),
+            format!("[{images}]"),
+            format!("snapshotter = {}", quoted(&self.snapshotter.name())),
+            format!("[{images}.pinned_images]"),
+            format!("sandbox = {}", quoted(&self.sandbox_image)),
+            format!("[{runtime}.cni]"),
+            format!("conf_dir = {}", path(&self.cni_conf_dir)),
+            format!("bin_dirs = [{}]", bin_dirs.join(", ")),
+            format!("[{runtime}.containerd]"),
+            "default_runtime_name = 'runc'".to_owned(),
+            format!("[{runtime}.containerd.runtimes.runc]"),
+            "runtime_type = 'io.containerd.runc.v2'".to_owned(),
+            format!("[{runtime}.containerd.runtimes.runc.options]"),
+            // There may be no systemd to ask.
+            "SystemdCgroup = false".to_owned(),
+            self.extra.clone(),
+        ];
+        for line in lines {
+            // Writing into a String does not fail.
+            let _ = writeln!(toml, "{line}");
+        }
+        toml
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_config_names_the_callers_folders() {
+        let toml = ContainerdConfig::new("/etc/cni/net.d", "/opt/ours").toml();
+        assert!(toml.starts_with("version = 3\n"));
+        assert!(toml.contains("conf_dir = \"/etc/cni/net.d\""));
+        assert!(toml.contains("bin_dirs = [\"/opt/ours\", \"/usr/lib/cni\"]"));
+        assert!(toml.contains("sandbox = \"localhost/pause:1\""));
+    }
+}
