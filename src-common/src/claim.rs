@@ -41,6 +41,8 @@ pub struct Claim {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Holder {
+    /// Name of the CNI network.
+    pub network: String,
     /// `CNI_CONTAINERID`: the sandbox.
     pub container_id: String,
     /// `CNI_IFNAME`.
@@ -187,7 +189,8 @@ mod tests {
 
     fn claim() -> Claim {
         let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
-        let holder = Holder { container_id: "c1".to_owned(), interface: "eth0".to_owned(), pod };
+        let [network, container_id, interface] = ["net", "c1", "eth0"].map(str::to_owned);
+        let holder = Holder { network, container_id, interface, pod };
         Claim { undo: vec![Undo::RemoveAttachment], ..Claim::new("0000:01:00.1".parse().unwrap(), holder) }
     }
 

@@ -10,7 +10,6 @@ use crate::error::chain;
 use crate::host::{self, Host};
 use crate::isolation::{self, Isolation};
 use crate::kernel::pci::{ConfigSpace, Function, PciAddress};
-use crate::kernel::sriov::VfOf;
 use crate::kernel::{vfio, virtio_pci};
 
 /// The kubelet's limit for a device id.
@@ -31,8 +30,6 @@ pub struct BadId(String);
 /// A VF with its verdicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubDevice {
-    /// Its place below the PF.
-    pub vf: VfOf,
     /// What sysfs says of it.
     pub function: Function,
     /// Virtio device type; `None` for a function of another kind.
@@ -66,7 +63,7 @@ pub struct Eligible {
 
 impl SubDevice {
     /// Examines a VF: nine small reads, no register touched. `page` is the host's page size.
-    pub fn examine(host: &Host, vf: VfOf, address: PciAddress, page: u64) -> host::Result<Self> {
+    pub fn examine(host: &Host, address: PciAddress, page: u64) -> host::Result<Self> {
         let function = Function::read(host, address)?;
         let virtio_type = virtio_pci::device_type(host, &function)?;
         let doorbell = match virtio_type {
@@ -77,7 +74,7 @@ impl SubDevice {
         };
         let isolation = isolation::verify(host, &function);
         let on_vfio = vfio::is_bound(host, address)?;
-        Ok(Self { vf, function, virtio_type, on_vfio, doorbell, isolation })
+        Ok(Self { function, virtio_type, on_vfio, doorbell, isolation })
     }
 
     /// Its id.

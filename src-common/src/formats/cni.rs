@@ -117,8 +117,14 @@ impl VersionReply {
 impl AddResult {
     /// One interface without addresses: the consumer drives the device itself.
     #[must_use]
-    pub fn one(version: &str, name: &str, sandbox: &str, mac: Option<String>, pci_id: String) -> Self {
-        let pci_id = (version == WITH_PCI_ID).then_some(pci_id);
+    pub fn one(
+        version: &str,
+        name: &str,
+        sandbox: &str,
+        mac: Option<String>,
+        pci_id: Option<String>,
+    ) -> Self {
+        let pci_id = pci_id.filter(|_| version == WITH_PCI_ID);
         let interface = Interface { name: name.to_owned(), mac, sandbox: sandbox.to_owned(), pci_id };
         Self {
             cni_version: version.to_owned(),

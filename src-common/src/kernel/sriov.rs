@@ -4,15 +4,6 @@ use crate::host::{self, Host, HostError};
 
 use super::pci::{self, PciAddress, folder};
 
-/// A VF's place below its PF.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VfOf {
-    /// The PF.
-    pub pf: PciAddress,
-    /// Number of the VF, from 0: `virtfn<index>`.
-    pub index: u32,
-}
-
 /// A physical function with what names it and what it has made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pf {

@@ -1,0 +1,228 @@
+//! The call: environment and network configuration, parsed and checked before anything is done.
+
+use std::fmt;
+
+use doorbell_common::claim::Pod;
+use doorbell_common::formats::cni::{NetConf, VERSIONS, code};
+use doorbell_common::subdevice::DeviceId;
+
+use crate::failure::Failure;
+
+/// Length of an interface name with its terminating NUL (`IFNAMSIZ` in linux/if.h).
+const INTERFACE_SIZE: usize = 16;
+
+/// What a runtime asks by the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// `CNI_COMMAND`.
+    pub verb: Verb,
+    /// `CNI_CONTAINERID`; empty for verbs without one.
+    pub container_id: String,
+    /// `CNI_IFNAME`; likewise.
+    pub interface: String,
+    /// `CNI_NETNS`; empty where the namespace is gone.
+    pub netns: String,
+    /// From `CNI_ARGS`; known wherever Kubernetes calls.
+    pub pod: Option<Pod>,
+}
+
+/// Verbs of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification describes them")]
+pub enum Verb {
+    Add,
+    Del,
+    Check,
+    Gc,
+    Status,
+    Version,
+}
+
+const VERBS: [(&str, Verb); 6] = [
+    ("ADD", Verb::Add),
+    ("DEL", Verb::Del),
+    ("CHECK", Verb::Check),
+    ("GC", Verb::Gc),
+    ("STATUS", Verb::Status),
+    ("VERSION", Verb::Version),
+];
+
+impl Call {
+    /// Parses the environment: each verb has the variables that the specification gives it.
+    pub fn parse(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+        let get = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let missing = |name: &str| Failure::new(code::BAD_ENVIRONMENT, format!("{name} is not set"));
+        let bad = |name: &str, value: &str| {
+            Failure::new(code::BAD_ENVIRONMENT, format!("{name} is malformed: `{value}`"))
+        };
+
+        let command = get("CNI_COMMAND").ok_or_else(|| missing("CNI_COMMAND"))?;
+        let verb = VERBS.into_iter().find(|(name, _)| *name == command);
+        let (_, verb) = verb.ok_or_else(|| bad("CNI_COMMAND", &command))?;
+
+        let mut call = Self {
+            verb,
+            container_id: String::new(),
+            interface: String::new(),
+            netns: String::new(),
+            pod: None,
+        };
+        if matches!(verb, Verb::Add | Verb::Del | Verb::Check) {
+            call.container_id = get("CNI_CONTAINERID").ok_or_else(|| missing("CNI_CONTAINERID"))?;
+            call.interface = get("CNI_IFNAME").ok_or_else(|| missing("CNI_IFNAME"))?;
+            if !is_container_id(&call.container_id) {
+                return Err(bad("CNI_CONTAINERID", &call.container_id));
+            }
+            if !is_interface(&call.interface) {
+                return Err(bad("CNI_IFNAME", &call.interface));
+            }
+            call.netns = get("CNI_NETNS").unwrap_or_default();
+            call.pod = get("CNI_ARGS").as_deref().and_then(pod);
+        }
+        if matches!(verb, Verb::Add | Verb::Check) && call.netns.is_empty() {
+            return Err(missing("CNI_NETNS"));
+        }
+        if verb == Verb::Add && call.pod.is_none() {
+            return Err(Failure::new(
+                code::BAD_ENVIRONMENT,
+                "CNI_ARGS names no pod: K8S_POD_NAMESPACE and K8S_POD_NAME are needed",
+            ));
+        }
+        Ok(call)
+    }
+}
+
+/// Parses the network configuration and refuses a version that is not spoken.
+pub fn configuration(stdin: &str) -> Result<NetConf, Failure> {
+    let conf: NetConf = serde_json::from_str(stdin).map_err(|error| {
+        Failure::new(code::DECODE, "the network configuration can't be read").because(&error)
+    })?;
+    if !VERSIONS.contains(&conf.cni_version.as_str()) {
+        let msg = format!("cniVersion {} is not spoken", conf.cni_version);
+        return Err(Failure::new(code::INCOMPATIBLE_VERSION, msg)
+            .with_details(format!("spoken: {}", VERSIONS.join(", "))));
+    }
+    if conf.name.is_empty() {
+        return Err(Failure::new(code::BAD_CONFIG, "the network has no name"));
+    }
+    Ok(conf)
+}
+
+/// The device that the configuration names. Multus says it in up to three places, which must agree.
+pub fn named_device(conf: &NetConf) -> Result<Option<DeviceId>, Failure> {
+    let places = [&conf.device_id, &conf.pci_bus_id, &conf.runtime_config.device_id];
+    let mut named: Option<&String> = None;
+    for device in places.into_iter().flatten() {
+        if let Some(other) = named.filter(|other| *other != device) {
+            return Err(Failure::new(
+                code::BAD_CONFIG,
+                format!("the configuration names two devices: {other} and {device}"),
+            ));
+        }
+        named = Some(device);
+    }
+    let parse = |device: &String| {
+        device
+            .parse()
+            .map_err(|error| Failure::new(code::BAD_CONFIG, "deviceID of the configuration").because(&error))
+    };
+    named.map(parse).transpose()
+}
+
+/// The specification's form: alphanumeric, then also `_`, `.` and `-`.
+fn is_container_id(id: &str) -> bool {
+    id.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// What the kernel takes as an interface name (`dev_valid_name` in net/core/dev.c).
+fn is_interface(name: &str) -> bool {
+    let bad = |character: char| character == '/' || character == ':' || character.is_whitespace();
+    name.len() < INTERFACE_SIZE && name != "." && name != ".." && !name.contains(bad)
+}
+
+/// `IgnoreUnknown=1;K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;…`
+fn pod(args: &str) -> Option<Pod> {
+    let value = |name: &str| {
+        let mut pairs = args.split(';').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| value.to_owned())
+    };
+    Some(Pod { namespace: value("K8S_POD_NAMESPACE")?, name: value("K8S_POD_NAME")? })
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = VERBS.iter().find(|(_, verb)| verb == self).map_or("?", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADD: [(&str, &str); 5] = [
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_NETNS", "/run/netns/a"),
+        ("CNI_IFNAME", "eth0"),
+        ("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=a"),
+    ];
+
+    fn parse(with: &[(&str, &str)]) -> Result<Call, Failure> {
+        let found = |name: &str| with.iter().chain(&ADD).find(|(key, _)| *key == name);
+        Call::parse(|name| found(name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn every_missing_variable_is_named() {
+        for (name, _) in ADD {
+            let failure = parse(&[(name, "")]).unwrap_err();
+            assert_eq!(failure.code, code::BAD_ENVIRONMENT);
+            assert!(failure.msg.starts_with(name), "{}", failure.msg);
+        }
+    }
+
+    #[test]
+    fn an_id_or_name_from_outside_is_no_path() {
+        for (name, value) in [
+            ("CNI_CONTAINERID", "../c1"),
+            ("CNI_CONTAINERID", ".c1"),
+            ("CNI_IFNAME", "a/b"),
+            ("CNI_IFNAME", ".."),
+        ] {
+            assert_eq!(parse(&[(name, value)]).unwrap_err().code, code::BAD_ENVIRONMENT, "{value}");
+        }
+    }
+
+    #[test]
+    fn del_needs_no_namespace() {
+        assert!(parse(&[("CNI_COMMAND", "DEL"), ("CNI_NETNS", ""), ("CNI_ARGS", "")]).is_ok());
+    }
+
+    #[test]
+    fn the_places_of_a_device_must_agree() {
+        let conf = |json: &str| serde_json::from_str::<NetConf>(json).unwrap();
+        let same = conf(
+            r#"{"cniVersion":"1.0.0","name":"n","type":"doorbell","deviceID":"0000:01:00.1","pciBusID":"0000:01:00.1"}"#,
+        );
+        assert_eq!(named_device(&same).unwrap().unwrap().as_str(), "0000:01:00.1");
+        let differ = conf(
+            r#"{"cniVersion":"1.0.0","name":"n","deviceID":"0000:01:00.1","runtimeConfig":{"deviceID":"0000:01:00.2"}}"#,
+        );
+        assert_eq!(named_device(&differ).unwrap_err().code, code::BAD_CONFIG);
+        let path = conf(r#"{"cniVersion":"1.0.0","name":"n","deviceID":"../../etc"}"#);
+        assert_eq!(named_device(&path).unwrap_err().code, code::BAD_CONFIG);
+    }
+
+    #[test]
+    fn bad_configurations_have_their_codes() {
+        assert_eq!(configuration("{").unwrap_err().code, code::DECODE);
+        assert_eq!(configuration(r#"{"name":"n"}"#).unwrap_err().code, code::DECODE);
+        assert_eq!(
+            configuration(r#"{"cniVersion":"0.2.0","name":"n"}"#).unwrap_err().code,
+            code::INCOMPATIBLE_VERSION
+        );
+        assert_eq!(configuration(r#"{"cniVersion":"1.0.0","name":""}"#).unwrap_err().code, code::BAD_CONFIG);
+    }
+}

@@ -1,0 +1,113 @@
+//! The one question to the kubelet: which devices does this pod hold? The only asynchronous corner of this program,
+//! entered here and left.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use doorbell_common::claim::Pod;
+use doorbell_common::formats::cni::code;
+use doorbell_common::host::Host;
+use doorbell_common::kubelet::podresources::pod_resources_lister_client::PodResourcesListerClient;
+use doorbell_common::kubelet::podresources::{GetPodResourcesRequest, ListPodResourcesRequest, PodResources};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::failure::Failure;
+
+const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
+/// For everything, retries included: a pod's sandbox waits on us.
+const ANSWER_FOR: Duration = Duration::from_secs(10);
+/// The kubelet lets through 100 calls a second in bursts of 10; a node that starts many pods at once runs into it.
+const RETRY_AFTER_MS: u64 = 20;
+/// The error of CNI's STATUS: ADD can't be served.
+const NOT_AVAILABLE: u32 = 50;
+
+/// A device that a pod holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    /// Resource name.
+    pub resource: String,
+    /// Device id, as the kubelet has it.
+    pub id: String,
+}
+
+/// The devices of a pod's containers, of all plugins, sorted.
+pub fn devices(host: &Host, pod: &Pod) -> Result<Vec<Held>, Failure> {
+    let failed = |why: String| {
+        Failure::new(
+            code::TRY_AGAIN,
+            format!("the kubelet does not say what pod {}/{} holds", pod.namespace, pod.name),
+        )
+        .with_details(why)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(code::IO, "start the runtime for gRPC").because(&error))?;
+    let answer = runtime.block_on(async { tokio::time::timeout(ANSWER_FOR, ask(host, pod)).await });
+    match answer {
+        Ok(Ok(found)) => Ok(found.map(held).unwrap_or_default()),
+        Ok(Err(error)) => Err(failed(error)),
+        Err(_) => Err(failed(format!("no answer within {} s", ANSWER_FOR.as_secs()))),
+    }
+}
+
+/// Whether an ADD could ask its question: the answer to STATUS.
+pub fn reachable(host: &Host) -> Result<(), Failure> {
+    std::os::unix::net::UnixStream::connect(host.path(SOCKET)).map(drop).map_err(|error| {
+        Failure::new(NOT_AVAILABLE, format!("connect to the kubelet at {SOCKET}")).because(&error)
+    })
+}
+
+async fn ask(host: &Host, pod: &Pod) -> Result<Option<PodResources>, String> {
+    let connect = || async {
+        let endpoint = Endpoint::from_shared(format!("unix://{}", host.path(SOCKET).display()))?;
+        endpoint.connect().await
+    };
+    let channel = connect()
+        .await
+        .map_err(|error| format!("connect to {SOCKET}: {}", doorbell_common::error::chain(&error)))?;
+    let mut client = PodResourcesListerClient::new(channel);
+    loop {
+        match once(&mut client, pod).await {
+            Err(status) if status.code() == Code::ResourceExhausted => tokio::time::sleep(pause()).await,
+            Err(status) => return Err(format!("{:?}: {}", status.code(), status.message())),
+            Ok(found) => return Ok(found),
+        }
+    }
+}
+
+/// Get answers for one pod; a kubelet that has it switched off says Unknown, an old one Unimplemented, and List serves.
+async fn once(
+    client: &mut PodResourcesListerClient<Channel>,
+    pod: &Pod,
+) -> Result<Option<PodResources>, Status> {
+    let request = GetPodResourcesRequest { pod_name: pod.name.clone(), pod_namespace: pod.namespace.clone() };
+    match client.get(request).await {
+        Ok(answer) => return Ok(answer.into_inner().pod_resources),
+        Err(status) if matches!(status.code(), Code::Unknown | Code::Unimplemented | Code::NotFound) => {}
+        Err(status) => return Err(status),
+    }
+    let pods = client.list(ListPodResourcesRequest {}).await?.into_inner().pod_resources;
+    Ok(pods.into_iter().find(|listed| listed.name == pod.name && listed.namespace == pod.namespace))
+}
+
+fn held(pod: PodResources) -> Vec<Held> {
+    let devices = pod.containers.into_iter().flat_map(|container| container.devices);
+    let mut held: Vec<Held> = devices
+        .flat_map(|devices| {
+            let resource = devices.resource_name;
+            devices.device_ids.into_iter().map(move |id| Held { resource: resource.clone(), id })
+        })
+        .collect();
+    held.sort();
+    held.dedup();
+    held
+}
+
+/// One to two times the base, so that calls that were turned away together do not come back together.
+fn pause() -> Duration {
+    // A fresh RandomState has fresh keys: enough randomness for a pause.
+    let jitter = RandomState::new().hash_one(()) % RETRY_AFTER_MS;
+    Duration::from_millis(RETRY_AFTER_MS + jitter)
+}

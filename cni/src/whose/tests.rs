@@ -1,0 +1,80 @@
+//! Who gets what, over hand-made descriptors and a hand-made answer of the kubelet.
+
+use doorbell_common::formats::descriptor::{
+    Access, Doorbell, Effective, Isolation, Mediation, Nodes, Registers,
+};
+use doorbell_common::isolation::Class;
+use doorbell_common::kernel::iommu::GroupId;
+
+use super::*;
+
+fn device(id: &str) -> (DeviceId, Device) {
+    let id: DeviceId = id.parse().unwrap();
+    let device = Device {
+        api_version: "doorbell.dev/v1".to_owned(),
+        id: id.clone(),
+        pool: "fast".to_owned(),
+        resource: "doorbell.dev/fast".to_owned(),
+        access: Access::Vfio,
+        nodes: Nodes { group: "/dev/vfio/7".to_owned(), container: "/dev/vfio/vfio".to_owned() },
+        pci_address: id.as_str().parse().unwrap(),
+        iommu_group: GroupId(7),
+        isolation: Isolation { class: Class::IommuRid, reason: String::new() },
+        registers: Registers::Exposed,
+        mediation: Mediation::None,
+        doorbell: Doorbell {
+            verdict: "exclusive".to_owned(),
+            reason: String::new(),
+            region: 4,
+            offset: 0x3000,
+            length: 0x1000,
+            stride: 4,
+            granularity: doorbell_common::doorbell::Granularity::Device,
+            effective: Effective::Direct,
+        },
+        virtio_type: 1,
+        numa_node: None,
+    };
+    (id, device)
+}
+
+fn chosen(held: &[(&str, &str)], named: Option<&str>, chained: bool) -> Result<Vec<String>, u32> {
+    let ours = ["0000:01:00.1", "0000:01:00.2"].map(device).into();
+    let held: Vec<Held> = held
+        .iter()
+        .map(|(resource, id)| Held { resource: (*resource).to_owned(), id: (*id).to_owned() })
+        .collect();
+    let named = named.map(|id| id.parse::<DeviceId>().unwrap());
+    let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
+    let chosen = choose(&pod, ours, &held, named.as_ref(), chained).map_err(|failure| failure.code)?;
+    Ok(chosen.iter().map(|device| device.id.to_string()).collect())
+}
+
+const FAST: &str = "doorbell.dev/fast";
+
+#[test]
+fn a_pod_without_our_devices_passes_through_a_chain() {
+    assert_eq!(chosen(&[("gpu.example/a100", "0000:01:00.1")], None, true), Ok(vec![]));
+}
+
+#[test]
+fn all_of_a_pods_devices_are_wired_in_a_chain() {
+    let both = [(FAST, "0000:01:00.2"), (FAST, "0000:01:00.1")];
+    assert_eq!(chosen(&both, None, true), Ok(vec!["0000:01:00.1".to_owned(), "0000:01:00.2".to_owned()]));
+}
+
+#[test]
+fn a_named_device_must_be_the_pods() {
+    let one = [(FAST, "0000:01:00.1")];
+    assert_eq!(chosen(&one, Some("0000:01:00.1"), true), Ok(vec!["0000:01:00.1".to_owned()]));
+    assert_eq!(chosen(&one, Some("0000:01:00.2"), true), Err(NOT_THIS_PODS));
+    assert_eq!(chosen(&[], Some("0000:01:00.2"), false), Err(NOT_THIS_PODS));
+}
+
+#[test]
+fn a_network_of_its_own_stands_for_one_device() {
+    let both = [(FAST, "0000:01:00.2"), (FAST, "0000:01:00.1")];
+    assert_eq!(chosen(&both[..1], None, false), Ok(vec!["0000:01:00.2".to_owned()]));
+    assert_eq!(chosen(&both, None, false), Err(NOT_ONE));
+    assert_eq!(chosen(&[], None, false), Err(NOT_ONE));
+}
