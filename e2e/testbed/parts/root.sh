@@ -1,0 +1,46 @@
+# The guest's root as an ext4 image: Debian trixie with containerd 2 of sid, CNI plugins, and a pause image.
+# apt: busybox-static e2fsprogs mmdebstrap
+# In: MIRROR, WORK (scratch), OUT (to fill), INPUTS (guest/).
+
+# containerd 2 (CDI on) and the CNI plugins that speak CNI 1.1 are only in sid. Trixie is the default release, so sid gives what is named with it.
+# Its Release file is valid for a week only: a mirror that lags or is frozen would be refused, so that is not checked
+# (signatures are).
+step "download and install the guest's packages"
+mmdebstrap --variant=essential --skip=output/dev \
+    --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
+    --aptopt='APT::Default-Release "trixie"' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/i18n/*' \
+    --include=containerd/sid,runc/sid,containernetworking-plugins/sid,iproute2,iptables,nftables \
+    --include=busybox-static,ethtool,iputils-ping,kmod,mount,pciutils,procps \
+    trixie "$WORK/root" "deb $MIRROR trixie main" "deb [check-valid-until=no] $MIRROR sid main"
+
+# A docker archive made by hand, so that no registry is asked. /bin/sh as the first process would ignore SIGTERM:
+# the trap lets a container of this image stop at once.
+step "make the pause image"
+mkdir -p "$WORK/pause/layer/bin"
+cd "$WORK/pause"
+cp "$WORK/root/usr/bin/busybox" layer/bin/busybox
+for applet in $("$WORK/root/usr/bin/busybox" --list); do
+    [ "$applet" = busybox ] || ln -s busybox "layer/bin/$applet"
+done
+tar -C layer --owner=0 --group=0 --numeric-owner --sort=name --mtime=@0 -cf layer.tar .
+cat >config.json <<JSON
+{"architecture": "amd64", "os": "linux",
+ "config": {"Env": ["PATH=/bin"], "Entrypoint": ["/bin/sh", "-c", "trap 'exit 0' TERM INT; sleep infinity & wait"]},
+ "rootfs": {"type": "layers", "diff_ids": ["sha256:$(sha256sum layer.tar | cut -d' ' -f1)"]}}
+JSON
+cat >manifest.json <<JSON
+[{"Config": "config.json", "RepoTags": ["localhost/pause:1"], "Layers": ["layer.tar"]}]
+JSON
+tar -cf "$WORK/root/opt/pause.tar" manifest.json config.json layer.tar
+
+step "make the image"
+cd "$WORK/root"
+install -m755 "$INPUTS/guest/init" sbin/doorbell-init
+mkdir -p job usr/lib/modules
+echo testbed >etc/hostname
+: >etc/fstab
+rm -rf var/cache/* var/log/* usr/share/doc
+truncate -s 2G "$OUT/root.ext4"
+mke2fs -q -t ext4 -O ^has_journal -m 0 -d . "$OUT/root.ext4"
