@@ -4,7 +4,10 @@
 use std::{path::Path, time::Duration};
 
 use tokio::time::timeout;
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{
+    Code, Response, Status,
+    transport::{Channel, Endpoint},
+};
 
 use self::api::{image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient};
 
@@ -101,7 +104,7 @@ impl Cri {
     /// Connects, and asks for the version to see that somebody is there.
     pub async fn connect(socket: &Path, limit: Duration) -> Result<Self, CriError> {
         let failed = |cause: String| CriError::Connect { socket: socket.display().to_string(), cause };
-        let channel = Channel::from_shared(format!("unix://{}", socket.display()))
+        let channel = Endpoint::try_from(format!("unix://{}", socket.display()))
             .map_err(|error| failed(error.to_string()))?
             .connect_lazy();
         let runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);

@@ -9,7 +9,10 @@ use doorbell_common::kubelet::deviceplugin::{
     PreStartContainerRequest, PreferredAllocationRequest, device_plugin_client::DevicePluginClient,
 };
 use tokio::time::timeout;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
 
 /// How long the kubelet tries to reach a plugin that registers.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
@@ -29,7 +32,7 @@ impl Plugin {
     /// says of options is not looked at. A plugin has to serve before it registers, so there is one attempt.
     pub(crate) async fn dial(socket: &Path) -> Result<(Self, DevicePluginOptions), Status> {
         let failed = |cause: String| Status::unknown(format!("failed to dial device plugin: {cause}"));
-        let endpoint = Channel::from_shared(format!("unix://{}", socket.display()))
+        let endpoint = Endpoint::try_from(format!("unix://{}", socket.display()))
             .map_err(|error| failed(error.to_string()))?
             .connect_timeout(DIAL_LIMIT);
         let channel = bounded(DIAL_LIMIT, endpoint.connect())
