@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use doorbell_common::kubelet::deviceplugin::DevicePluginOptions;
+use doorbell_common::kubelet::deviceplugin::{ContainerAllocateResponse, DevicePluginOptions};
 use e2e_kubelet::{Admission, AdmissionError, AdmitError, ContainerSpec, Phase, PodSpec};
 use tonic::Status;
 
@@ -23,12 +23,17 @@ async fn no_device_is_given_out_twice() {
 #[tokio::test]
 async fn allocate_is_called_once_for_each_container() {
     let node = Node::new(&["a", "b", "c"]).await;
+    node.plugin.answer(ContainerAllocateResponse {
+        envs: [("MODE".to_owned(), "vfio".to_owned())].into(),
+        ..Default::default()
+    });
     let container = |name, count| ContainerSpec::new(name).resource(RESOURCE, count);
     let spec = PodSpec::new("p").container(container("one", 2)).container(container("two", 1));
     let Admission::Admitted(uid) = node.kubelet.admit(spec).await.unwrap() else { panic!("pending") };
     let allocate = |ids: &[&str]| Asked::Allocate(ids.iter().map(|&id| id.to_owned()).collect());
     assert_eq!(node.plugin.asked(), [allocate(&["a", "b"]), allocate(&["c"])]);
-    assert_eq!(node.kubelet.run_options(&uid, "one").envs["DEVICES"], "a,b");
+    let options = node.kubelet.run_options(&uid, "one");
+    assert_eq!([&options.envs["MODE"], &options.envs["DEVICES"]], ["vfio", "a,b"]);
     assert_eq!(node.kubelet.run_options(&uid, "two").cdi_devices, ["example.com/x=c"]);
 }
 

@@ -33,7 +33,6 @@ pub(crate) enum Asked {
 
 /// The plugin. Dropping it, or [`FakePlugin::kill`], ends its server and its streams.
 pub(crate) struct FakePlugin {
-    pub(crate) resource: String,
     endpoint: String,
     devices: watch::Sender<Vec<Device>>,
     service: Arc<Service>,
@@ -43,6 +42,7 @@ pub(crate) struct FakePlugin {
 
 #[derive(Default)]
 pub(crate) struct Service {
+    resource: String,
     options: DevicePluginOptions,
     devices: Option<watch::Receiver<Vec<Device>>>,
     stop: CancellationToken,
@@ -50,6 +50,8 @@ pub(crate) struct Service {
     /// Refusals of the calls, by "Allocate" and "PreStart".
     refusals: Mutex<BTreeMap<&'static str, Status>>,
     preferred: Mutex<Vec<String>>,
+    /// What Allocate answers beside the list of devices and their CDI names.
+    answer: Mutex<ContainerAllocateResponse>,
     /// How many ListAndWatch streams are open.
     streams: Arc<watch::Sender<usize>>,
 }
@@ -74,8 +76,13 @@ impl FakePlugin {
     ) -> Self {
         let (devices, listed) = watch::channel(healthy(ids));
         let stop = CancellationToken::new();
-        let service =
-            Arc::new(Service { options, devices: Some(listed), stop: stop.clone(), ..Default::default() });
+        let service = Arc::new(Service {
+            resource: resource.to_owned(),
+            options,
+            devices: Some(listed),
+            stop: stop.clone(),
+            ..Default::default()
+        });
         let socket = folder.join(endpoint);
         let _ = std::fs::remove_file(&socket);
         let connections = UnixListenerStream::new(UnixListener::bind(socket).unwrap());
@@ -83,13 +90,12 @@ impl FakePlugin {
             .add_service(DevicePluginServer::from_arc(Arc::clone(&service)))
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
         let server = AbortOnDropHandle::new(tokio::spawn(async move { server.await.unwrap() }));
-        let (resource, endpoint) = (resource.to_owned(), endpoint.to_owned());
-        Self { resource, endpoint, devices, service, stop, _server: server }
+        Self { endpoint: endpoint.to_owned(), devices, service, stop, _server: server }
     }
 
     /// Registers with the kubelet whose registration socket is given.
     pub(crate) async fn register(&self, kubelet: &Path) -> Result<(), Status> {
-        register(kubelet, "v1beta1", &self.endpoint, &self.resource).await
+        register(kubelet, "v1beta1", &self.endpoint, &self.service.resource).await
     }
 
     pub(crate) fn list(&self, devices: Vec<Device>) {
@@ -111,6 +117,14 @@ impl FakePlugin {
 
     pub(crate) fn refuse(&self, call: &'static str, status: Status) {
         self.service.refusals.lock().unwrap().insert(call, status);
+    }
+
+    pub(crate) fn permit(&self, call: &'static str) {
+        self.service.refusals.lock().unwrap().remove(call);
+    }
+
+    pub(crate) fn answer(&self, answer: ContainerAllocateResponse) {
+        *self.service.answer.lock().unwrap() = answer;
     }
 
     pub(crate) fn prefer(&self, ids: &[&str]) {
@@ -213,11 +227,10 @@ impl DevicePlugin for Service {
         let ids = request.into_inner().container_requests.remove(0).devices_ids;
         self.note(Asked::Allocate(ids.clone()));
         self.refusal("Allocate")?;
-        let response = ContainerAllocateResponse {
-            envs: [("DEVICES".to_owned(), ids.join(","))].into(),
-            cdi_devices: ids.iter().map(|id| CdiDevice { name: format!("example.com/x={id}") }).collect(),
-            ..Default::default()
-        };
+        let mut response = self.answer.lock().unwrap().clone();
+        response.envs.insert("DEVICES".to_owned(), ids.join(","));
+        response.cdi_devices =
+            ids.iter().map(|id| CdiDevice { name: format!("{}={id}", self.resource) }).collect();
         Ok(Response::new(AllocateResponse { container_responses: vec![response] }))
     }
 

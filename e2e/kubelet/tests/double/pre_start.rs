@@ -42,6 +42,8 @@ async fn a_refusal_is_passed_on() {
     let text = "device plugin PreStartContainer rpc failed with err: rpc error: code = FailedPrecondition desc = \
                 group 7 is now group 9";
     assert_eq!(error.to_string(), text);
+    node.plugin.permit("PreStart");
+    node.kubelet.pre_start(&uid, "c").await.unwrap();
 }
 
 #[tokio::test]

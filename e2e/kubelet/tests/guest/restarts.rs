@@ -1,0 +1,44 @@
+//! Pods outlive the kubelet and containerd; after a reboot they have to be admitted anew.
+
+use doorbell_common::kubelet::deviceplugin::DevicePluginOptions;
+use e2e_kubelet::{Phase, PodSpec};
+
+use crate::{
+    fake_plugin::FakePlugin,
+    guest::{Guest, IDLE, LIMIT, shell},
+};
+
+const RESOURCE: &str = "example.com/y";
+
+#[tokio::test]
+#[ignore = "wants the testbed's guest"]
+async fn a_running_pod_is_readmitted_without_its_plugin_and_a_stopped_one_is_not() {
+    let mut guest = Guest::new().await;
+    let cdi = r#"{"cdiVersion":"0.6.0","kind":"example.com/y","devices":[{"name":"a","containerEdits":{"env":["Y=1"]}}]}"#;
+    std::fs::create_dir_all("/var/run/cdi").unwrap();
+    std::fs::write("/var/run/cdi/example.com-y.json", cdi).unwrap();
+    let options = DevicePluginOptions::default();
+    let plugin = FakePlugin::serve(&guest.kubelet.config().plugins(), "y.sock", RESOURCE, &["a"], options);
+    plugin.register(&guest.kubelet.config().registration_socket()).await.unwrap();
+    guest.kubelet.wait_allocatable(RESOURCE, 1, LIMIT).await.unwrap();
+    let spec = PodSpec::new("p").container(shell("c", IDLE).resource(RESOURCE, 1));
+    let uid = guest.kubelet.run_pod(spec, LIMIT).await.unwrap();
+    guest.step("pod started");
+
+    guest.kubelet.restart().await.unwrap();
+    guest.kubelet.readmit(&uid).await.unwrap();
+    guest.step("kubelet restarted");
+    guest.restart_containerd().await;
+    guest.step("containerd restarted");
+    assert_eq!(guest.kubelet.view().pods[&uid].phase, Phase::Running);
+    let exec = guest.kubelet.exec(&uid, "c", ["sh", "-c", "echo $Y"], LIMIT).await.unwrap();
+    assert_eq!(exec.stdout, "1\n");
+
+    // As after a reboot: nothing runs, and the plugin is not back yet.
+    let sandbox = guest.kubelet.sandboxes(&uid).await.unwrap().remove(0);
+    guest.kubelet.stop_sandbox(&sandbox.id).await.unwrap();
+    guest.kubelet.restart().await.unwrap();
+    let error = guest.kubelet.readmit(&uid).await.unwrap_err();
+    assert!(error.to_string().contains("no healthy devices present"), "{error}");
+    guest.kubelet.remove_pod(&uid).await.unwrap();
+}
