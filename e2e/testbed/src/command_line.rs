@@ -47,11 +47,13 @@ pub(crate) fn arguments(machine: &Machine, files: &Files<'_>, accel: Accel) -> V
     line.device("virtio-blk-pci,drive=root,addr=1c.0");
     line.option("-drive", format!("{drive},id=modules,readonly=on,file={}", value(files.modules)));
     line.device("virtio-blk-pci,drive=modules,addr=1d.0");
-    line.option(
-        "-fsdev",
-        format!("local,id=job,security_model=none,multidevs=remap,path={}", value(files.share)),
-    );
+    // Programs are a share of their own, because the guest may cache what can't change: uncached, each page of a program
+    // is asked for anew. Results are not cached, so they are on the host at once.
+    let share = "local,security_model=none,multidevs=remap";
+    line.option("-fsdev", format!("{share},id=job,path={}", value(files.share)));
     line.device("virtio-9p-pci,fsdev=job,mount_tag=job,addr=1e.0");
+    line.option("-fsdev", format!("{share},id=bin,readonly=on,path={}", value(&files.share.join("bin"))));
+    line.device("virtio-9p-pci,fsdev=bin,mount_tag=bin,addr=1b.0");
 
     // A hub stalls the sender while no other port takes frames: the sink always does.
     line.option("-netdev", "user,id=sink,restrict=on,ipv6=off");
@@ -102,13 +104,15 @@ fn add_pf(line: &mut Line, pf: Pf, number: u8, iommu: Iommu) {
 }
 
 fn kernel_command_line(machine: &Machine) -> String {
-    // no_timer_check and nowatchdog: under emulation timers are late. panic=-1 with -no-reboot ends QEMU at a panic.
+    // no_timer_check and nowatchdog: under emulation timers are late. clocksource=hpet: the TSC's rate is measured at
+    // boot, against timers that are late. panic=-1 with -no-reboot ends QEMU at a panic.
     let mut words = vec![
         "console=ttyS1",
         "loglevel=4",
         "panic=-1",
         "no_timer_check",
         "nowatchdog",
+        "clocksource=hpet",
         "root=/dev/vda",
         "rw",
         "rootfstype=ext4",

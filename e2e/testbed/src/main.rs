@@ -115,7 +115,8 @@ fn act(verb: Verb) -> anyhow::Result<ExitCode> {
         }
         Verb::Shell { machine, job } => {
             let job = job.added_to(Job::new(["true"]));
-            Testbed::open(&|line| eprintln!("{line}"))?.shell(&machine.machine()?, &job)?;
+            let testbed = Testbed::open(&|line| eprintln!("{line}"))?;
+            testbed.shell(&machine.machine()?, &job, &mut |line| eprintln!("{line}"))?;
         }
         Verb::Run { machine, job, out, timeout, times, command } => {
             let job = job.added_to(command_job(command)).time_limit(Duration::from_secs(timeout));

@@ -99,3 +99,36 @@ pub(crate) fn run(
     let tail = tail.make_contiguous().join("\n");
     Err(RecipeError::Step { part: part.name, step: last_step, status, log: log.to_owned(), tail })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_recipe(recipe: &'static str) -> (tempfile::TempDir, Vec<String>, Result<(), RecipeError>) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("out")).unwrap();
+        let part = Part { name: "p", recipe, inputs: &[("a/b", "input")] };
+        let steps = std::cell::RefCell::new(Vec::new());
+        let step = |name: &str| steps.borrow_mut().push(name.to_owned());
+        let made = run(&part, folder.path(), "http://mirror.example", &folder.path().join("p.log"), &step);
+        (folder, steps.into_inner(), made)
+    }
+
+    #[test]
+    fn recipe_fills_out_from_its_inputs() {
+        let (folder, steps, made) = run_recipe("step copy\ncp \"$INPUTS/a/b\" \"$OUT/c\"\n");
+        made.unwrap();
+        assert_eq!(steps, ["copy"]);
+        assert_eq!(fs::read_to_string(folder.path().join("out/c")).unwrap(), "input");
+    }
+
+    #[test]
+    fn failed_step_is_named_with_the_end_of_its_log() {
+        let (folder, steps, made) = run_recipe("step one\necho fine\nstep two\necho broken >&2\nfalse\n");
+        let text = made.unwrap_err().to_string();
+        assert_eq!(steps, ["one", "two"]);
+        assert!(text.starts_with("step `two` of part p failed: exit status: 1; "), "{text}");
+        assert!(text.contains(folder.path().join("p.log").to_str().unwrap()), "{text}");
+        assert!(text.ends_with("@step two\nbroken"), "{text}");
+    }
+}

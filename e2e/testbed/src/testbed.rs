@@ -45,20 +45,26 @@ impl Testbed {
         job: &Job,
         sink: &mut dyn FnMut(Line<'_>),
     ) -> Result<Outcome, RunError> {
-        let _turn = self.turn()?;
+        let _turn = self.turn(sink)?;
         let accel = accel::choose(self)?;
         run::job(self, machine, job, accel, sink)
     }
 
     /// Boots `machine` with an interactive shell on this process's terminal. The job's files and environment are
-    /// there; what it runs and its time limit don't count.
-    pub fn shell(&self, machine: &Machine, job: &Job) -> Result<(), RunError> {
-        let _turn = self.turn()?;
+    /// there; what it runs and its time limit don't count. `sink` hears if it has to wait.
+    pub fn shell(
+        &self,
+        machine: &Machine,
+        job: &Job,
+        sink: &mut dyn FnMut(Line<'_>),
+    ) -> Result<(), RunError> {
+        let _turn = self.turn(sink)?;
         let accel = accel::choose(self)?;
         run::shell(self, machine, job, accel)
     }
 
-    fn turn(&self) -> Result<Lock, RunError> {
-        Ok(self.cache.lock("machine", WAIT_FOR_MACHINE, || ())?)
+    fn turn(&self, sink: &mut dyn FnMut(Line<'_>)) -> Result<Lock, RunError> {
+        let waiting = || sink(Line::Machine("waiting: another machine runs on this host"));
+        Ok(self.cache.lock("machine", WAIT_FOR_MACHINE, waiting)?)
     }
 }
