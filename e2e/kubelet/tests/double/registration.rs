@@ -64,13 +64,19 @@ async fn a_registration_anew_replaces_the_endpoint() {
 }
 
 #[tokio::test]
-async fn a_gone_plugins_devices_linger_unhealthy_through_the_grace() {
-    let options = DevicePluginOptions::default();
-    let node = Node::with(&["a", "b"], options, |config| config.stop_grace = Duration::from_secs(2)).await;
+async fn a_gone_plugins_devices_linger_unhealthy() {
+    let node = Node::new(&["a", "b"]).await;
     node.plugin.kill();
     let view = node.kubelet.wait_allocatable(RESOURCE, 0, LIMIT).await.unwrap();
     assert_eq!(view.resources[RESOURCE].capacity(), 2);
     assert!(!view.resources[RESOURCE].connected);
+}
+
+#[tokio::test]
+async fn a_plugin_that_stays_away_for_longer_than_the_grace_loses_its_capacity() {
+    let options = DevicePluginOptions::default();
+    let node = Node::with(&["a", "b"], options, |config| config.stop_grace = Duration::from_millis(50)).await;
+    node.plugin.kill();
     node.kubelet.wait_capacity(RESOURCE, 0, LIMIT).await.unwrap();
 }
 

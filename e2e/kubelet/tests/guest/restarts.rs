@@ -8,17 +8,17 @@ use crate::{
     guest::{Guest, IDLE, LIMIT, shell},
 };
 
-const RESOURCE: &str = "example.com/y";
+const RESOURCE: &str = "example.com/disk";
 
 #[tokio::test]
 #[ignore = "wants the testbed's guest"]
 async fn a_running_pod_is_readmitted_without_its_plugin_and_a_stopped_one_is_not() {
     let mut guest = Guest::new().await;
-    let cdi = r#"{"cdiVersion":"0.6.0","kind":"example.com/y","devices":[{"name":"a","containerEdits":{"env":["Y=1"]}}]}"#;
+    let cdi = r#"{"cdiVersion":"0.6.0","kind":"example.com/disk","devices":[{"name":"a","containerEdits":{"env":["DISK=1"]}}]}"#;
     std::fs::create_dir_all("/var/run/cdi").unwrap();
-    std::fs::write("/var/run/cdi/example.com-y.json", cdi).unwrap();
+    std::fs::write("/var/run/cdi/example.com-disk.json", cdi).unwrap();
     let options = DevicePluginOptions::default();
-    let plugin = FakePlugin::serve(&guest.kubelet.config().plugins(), "y.sock", RESOURCE, &["a"], options);
+    let plugin = FakePlugin::serve(&guest.kubelet.config().plugins(), "disk.sock", RESOURCE, &["a"], options);
     plugin.register(&guest.kubelet.config().registration_socket()).await.unwrap();
     guest.kubelet.wait_allocatable(RESOURCE, 1, LIMIT).await.unwrap();
     let spec = PodSpec::new("p").container(shell("c", IDLE).resource(RESOURCE, 1));
@@ -31,7 +31,7 @@ async fn a_running_pod_is_readmitted_without_its_plugin_and_a_stopped_one_is_not
     guest.restart_containerd().await;
     guest.step("containerd restarted");
     assert_eq!(guest.kubelet.view().pods[&uid].phase, Phase::Running);
-    let exec = guest.kubelet.exec(&uid, "c", ["sh", "-c", "echo $Y"], LIMIT).await.unwrap();
+    let exec = guest.kubelet.exec(&uid, "c", ["sh", "-c", "echo $DISK"], LIMIT).await.unwrap();
     assert_eq!(exec.stdout, "1\n");
 
     // As after a reboot: nothing runs, and the plugin is not back yet.
