@@ -1,1 +1,67 @@
-//! To come.
+//! Scenarios: what a user does with Doorbell, in a VM with real VFs, real IOMMU and real containerd.
+//!
+//! A scenario is a file: a function that runs in the guest, tells its [`story`] and fails at the first thing that is
+//! not as it should be. [`SCENARIOS`] says what machine each one needs. [`host`] builds the binaries and boots the
+//! machine; [`node`], [`plugin`] and [`outside`] are what a scenario is told with.
+
+mod busy;
+mod granularity;
+pub mod host;
+mod isolation;
+mod kubelet_restart;
+mod late_del;
+mod main_job;
+mod node;
+mod outside;
+mod plugin;
+mod pods;
+mod refusals;
+mod story;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use anyhow::Result;
+use e2e_testbed::{Iommu, Machine, Pf};
+
+pub use story::Story;
+
+type Run = fn(Story) -> Pin<Box<dyn Future<Output = Result<()>>>>;
+
+/// One scenario.
+pub struct Scenario {
+    /// Its name, as the guest's program and the test know it.
+    pub name: &'static str,
+    /// The machine that it needs.
+    pub machine: fn() -> Result<Machine>,
+    /// What happens in the guest.
+    pub run: Run,
+}
+
+macro_rules! scenario {
+    ($module:ident :: $function:ident on $machine:expr) => {
+        Scenario {
+            name: stringify!($function),
+            machine: || Ok($machine),
+            run: |story| Box::pin($module::$function(story)),
+        }
+    };
+}
+
+/// All scenarios.
+pub const SCENARIOS: [Scenario; 8] = [
+    scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
+    scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
+    scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
+    scenario!(kubelet_restart::kubelet_restart on Machine::new([Pf::virtio(2)?])),
+    scenario!(refusals::refusals on Machine::new([Pf::virtio(2)?])),
+    scenario!(busy::busy on Machine::new([Pf::virtio(2)?])),
+    scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
+    scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
+];
+
+/// The scenario of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.name == name)
+}

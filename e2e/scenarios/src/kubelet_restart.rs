@@ -1,0 +1,71 @@
+//! The kubelet restarts; then the plugin ends.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::Story;
+use crate::node::Node;
+use crate::plugin::{FAST, Plugin};
+
+const CONFIG: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- name: fast
+  access: vfio
+  select: {pfNames: ['0000:01:00.0#0']}
+  prepare: {numVfs: 2}
+- name: spare
+  access: vfio
+  select: {pfNames: ['0000:01:00.0#1']}
+  prepare: {}
+";
+const WITHIN: Duration = Duration::from_secs(60);
+/// What users are promised, with the kubelet back.
+const REGISTERED_AGAIN_WITHIN: Duration = Duration::from_secs(1);
+const SPARE: &str = "doorbell.dev/spare";
+
+pub(crate) async fn kubelet_restart(story: Story) -> Result<()> {
+    let node = Node::start().await?;
+    let kubelet = &node.kubelet;
+    let plugin = Plugin::start(CONFIG).await?;
+    for resource in [FAST, SPARE] {
+        kubelet.wait_allocatable(resource, 1, WITHIN).await?;
+    }
+    story.tell("two pools are registered");
+
+    for restart in 1..=3 {
+        let before = [FAST, SPARE].map(|resource| kubelet.registrations(resource));
+        kubelet.restart().await?;
+        let back = Instant::now();
+        for (resource, before) in [FAST, SPARE].into_iter().zip(before) {
+            kubelet.wait_registrations(resource, before + 1, REGISTERED_AGAIN_WITHIN).await?;
+            kubelet.wait_allocatable(resource, 1, WITHIN).await?;
+        }
+        story.tell(format!(
+            "restart {restart}: both pools are back {:.0} ms after the kubelet",
+            back.elapsed().as_secs_f64() * 1000.0
+        ));
+    }
+
+    let ended = plugin.terminate().await?;
+    ensure!(ended.success(), "the plugin ended with {ended}");
+    for pool in ["fast", "spare"] {
+        let socket = format!("/var/lib/kubelet/device-plugins/doorbell-{pool}.sock");
+        ensure!(!Path::new(&socket).exists(), "{socket} is left");
+    }
+    kubelet
+        .wait_until(
+            "both streams closed",
+            |view| {
+                [FAST, SPARE]
+                    .iter()
+                    .all(|resource| view.resources.get(*resource).is_some_and(|resource| !resource.connected))
+            },
+            WITHIN,
+        )
+        .await?;
+    story.tell("SIGTERM: streams closed, sockets unlinked, exit code 0");
+    Ok(())
+}

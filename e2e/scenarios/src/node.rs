@@ -1,0 +1,70 @@
+//! A node: containerd and the kubelet double, with our CNI binary chained after ptp.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e_kubelet::{Containerd, ContainerdConfig, Kubelet, KubeletConfig};
+
+/// Where the testbed puts the programs under test.
+pub(crate) const BIN: &str = "/job/bin";
+const CNI_CONF: &str = "/etc/cni/net.d";
+const CNI_BIN: &str = "/opt/cni/bin";
+const NETWORK_READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// The chain of a cluster whose pods have a network of their own, and our plugin behind it.
+const CONFLIST: &str = r#"{
+  "cniVersion": "1.0.0",
+  "name": "pod-network",
+  "plugins": [
+    { "type": "ptp", "ipam": { "type": "host-local", "subnet": "10.88.0.0/16", "routes": [{ "dst": "0.0.0.0/0" }] } },
+    { "type": "doorbell" }
+  ]
+}
+"#;
+
+/// containerd and the kubelet, running.
+pub(crate) struct Node {
+    pub kubelet: Kubelet,
+    _containerd: Containerd,
+}
+
+impl Node {
+    /// Installs the CNI binary and the chain, and starts both.
+    pub(crate) async fn start() -> Result<Self> {
+        install_cni()?;
+        let containerd = Containerd::start(ContainerdConfig::new(CNI_CONF, CNI_BIN)).await?;
+        let mut config = KubeletConfig::new("/var/lib/kubelet");
+        config.runtime = Some(containerd.socket());
+        let kubelet = Kubelet::start(config).await?;
+        kubelet.wait_network_ready(NETWORK_READY_WITHIN).await?;
+        Ok(Self { kubelet, _containerd: containerd })
+    }
+}
+
+fn install_cni() -> Result<()> {
+    fs::create_dir_all(CNI_CONF)?;
+    fs::create_dir_all(CNI_BIN)?;
+    fs::write(Path::new(CNI_CONF).join("10-pod-network.conflist"), CONFLIST)?;
+    let installed = Path::new(CNI_BIN).join("doorbell");
+    fs::copy(Path::new(BIN).join("doorbell"), &installed).context("install the CNI binary")?;
+    fs::set_permissions(&installed, fs::Permissions::from_mode(0o755))?;
+    // ptp routes between the pods and the node.
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    Ok(())
+}
+
+/// Runs a program of the guest to its end; its stdout, if it ended well.
+pub(crate) async fn command(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = tokio::process::Command::new(program)
+        .args(arguments)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("run {program}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {}: {}: {said}", arguments.join(" "), output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}

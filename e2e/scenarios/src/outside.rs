@@ -1,0 +1,44 @@
+//! The far end: a VF of the same PF as an ordinary kernel netdev, in a network namespace of its own.
+
+use anyhow::{Context, Result, ensure};
+use doorbell_common::host::Host;
+use doorbell_common::kernel::pci::{self, PciAddress};
+
+use crate::node::command;
+
+const NETNS: &str = "outside";
+/// Its address.
+pub(crate) const ADDRESS: &str = "10.9.0.1";
+/// Echo requests a ping.
+pub(crate) const COUNT: u64 = 5;
+
+/// Binds the VF to the kernel's virtio driver and gives it a namespace and an address.
+pub(crate) async fn set_up(vf: &str) -> Result<()> {
+    let host = Host::real();
+    let address: PciAddress = vf.parse()?;
+    pci::bind(&host, address, "virtio-pci")?;
+    let netdev = netdev(&host, address)?;
+    command("ip", &["netns", "add", NETNS]).await?;
+    command("ip", &["link", "set", &netdev, "netns", NETNS]).await?;
+    command("ip", &["-n", NETNS, "addr", "add", &format!("{ADDRESS}/24"), "dev", &netdev]).await?;
+    command("ip", &["-n", NETNS, "link", "set", &netdev, "up"]).await?;
+    Ok(())
+}
+
+/// Pings an address from there; fails unless every request is answered.
+pub(crate) async fn ping(target: &str) -> Result<()> {
+    let count = COUNT.to_string();
+    let arguments = ["netns", "exec", NETNS, "ping", "-n", "-c", &count, "-i", "0.2", "-W", "3", target];
+    let output = command("ip", &arguments).await?;
+    let all = format!("{count} received");
+    ensure!(output.contains(&all), "not every ping of {target} was answered:\n{output}");
+    Ok(())
+}
+
+fn netdev(host: &Host, address: PciAddress) -> Result<String> {
+    let folder = pci::folder(address);
+    let virtio = host.list(&folder)?.into_iter().find(|name| name.starts_with("virtio"));
+    let virtio = virtio.with_context(|| format!("{address} has no virtio device"))?;
+    let netdevs = host.list(format!("{folder}/{virtio}/net"))?;
+    netdevs.into_iter().next().with_context(|| format!("{address} has no netdev"))
+}

@@ -1,0 +1,102 @@
+//! Pods that run the probe on an allocated VF, and what they say.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use doorbell_common::formats::descriptor::{self, Attachment};
+use doorbell_common::host::Host;
+use doorbell_common::subdevice::DeviceId;
+use e2e_kubelet::{ContainerSpec, Kubelet, PodSpec, PodUid};
+use e2e_probe::report::{Done, Event, Up};
+
+use crate::node::BIN;
+use crate::outside;
+
+/// The one container of a probe pod.
+pub(crate) const CONTAINER: &str = "probe";
+const PROBE: &str = "/doorbell-probe";
+const UP_WITHIN: Duration = Duration::from_secs(60);
+const DONE_WITHIN: Duration = Duration::from_secs(90);
+
+/// A pod with one device of `resource`, whose container drives it: it pings the outside, then answers pings itself
+/// until as many were answered.
+pub(crate) fn probing(name: &str, resource: &str, address: &str) -> PodSpec {
+    let (count, serve) = (outside::COUNT.to_string(), outside::COUNT.to_string());
+    let arguments = [
+        PROBE,
+        "--ip",
+        address,
+        "--ping",
+        outside::ADDRESS,
+        "--count",
+        &count,
+        "--serve-replies",
+        &serve,
+        "--seconds",
+        "80",
+    ];
+    pod(name, resource, &arguments)
+}
+
+/// A pod whose container answers pings until it is stopped.
+pub(crate) fn answering(name: &str, resource: &str, address: &str) -> PodSpec {
+    pod(name, resource, &[PROBE, "--ip", address, "--linger", "--seconds", "0"])
+}
+
+fn pod(name: &str, resource: &str, command: &[&str]) -> PodSpec {
+    let container = ContainerSpec::new(CONTAINER)
+        .command(command.iter().copied())
+        .mount_ro(format!("{BIN}/doorbell-probe"), PROBE)
+        .resource(resource, 1);
+    PodSpec::new(name).container(container)
+}
+
+/// The one device that the kubelet gave the pod.
+pub(crate) fn device(kubelet: &Kubelet, pod: &PodUid, resource: &str) -> Result<DeviceId> {
+    let devices = kubelet.devices(pod, CONTAINER).remove(resource).unwrap_or_default();
+    let [id] = devices.as_slice() else { bail!("pod {pod} holds {devices:?} of {resource}, not one") };
+    Ok(id.parse()?)
+}
+
+/// What the CNI left in the device's descriptor, if anything.
+pub(crate) fn attachment(id: &DeviceId) -> Result<Option<Attachment>> {
+    let file = format!("{}/{}", descriptor::folder(id), descriptor::ATTACHMENT_FILE);
+    let text = Host::real().read_text_if_any(file)?;
+    Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+}
+
+/// Waits until the container drives its device.
+pub(crate) async fn up(kubelet: &Kubelet, pod: &PodUid) -> Result<Up> {
+    match event(kubelet, pod, "up", UP_WITHIN).await? {
+        Event::Up(up) => Ok(up),
+        other => bail!("the probe said {other:?} instead of up"),
+    }
+}
+
+/// Waits until the container is done: it drove its device, rang its doorbell and had every ping answered.
+pub(crate) async fn done(kubelet: &Kubelet, pod: &PodUid) -> Result<Done> {
+    let done = match event(kubelet, pod, "done", DONE_WITHIN).await? {
+        Event::Done(done) => done,
+        other => bail!("the probe said {other:?} instead of done"),
+    };
+    let exit = kubelet.wait_exit(pod, CONTAINER, DONE_WITHIN).await?;
+    ensure!(exit == 0, "the probe exited with {exit}: {done:?}");
+    let ping = done.ping.context("the probe did not ping")?;
+    ensure!(u64::from(ping.received) == outside::COUNT, "pings from the container: {ping:?}");
+    ensure!(done.answered >= outside::COUNT, "pings to the container answered: {}", done.answered);
+    ensure!(
+        done.doorbell.writes.tx > 0 && done.doorbell.writes.rx > 0,
+        "the doorbell was not rung: {done:?}"
+    );
+    Ok(done)
+}
+
+/// The first line of the container's log that is this event or an error.
+async fn event(kubelet: &Kubelet, pod: &PodUid, wanted: &str, within: Duration) -> Result<Event> {
+    let is = |line: &str, event: &str| line.contains(&format!(r#""event":"{event}""#));
+    let line = kubelet
+        .wait_log_line(pod, CONTAINER, |line| is(line, wanted) || is(line, "error"), within)
+        .await
+        .with_context(|| format!("wait for `{wanted}` of the probe"))?;
+    serde_json::from_str(&line).with_context(|| format!("the probe printed {line}"))
+}

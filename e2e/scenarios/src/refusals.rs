@@ -1,0 +1,97 @@
+//! What is refused: by Allocate, and by ADD for a device that is not the pod's. Nothing is left behind.
+
+pub(crate) mod cni;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use doorbell_common::kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
+use doorbell_common::kubelet::deviceplugin::{AllocateRequest, ContainerAllocateRequest};
+use e2e_kubelet::Admission;
+use tonic::Code;
+use tonic::transport::Endpoint;
+
+use crate::node::Node;
+use crate::plugin::{FAST, Plugin};
+use crate::{Story, pods};
+
+const CONFIG: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- name: fast
+  access: vfio
+  select: {pfNames: ['0000:01:00.0']}
+  prepare: {numVfs: 2}
+";
+const WITHIN: Duration = Duration::from_secs(60);
+const SOCKET: &str = "unix:///var/lib/kubelet/device-plugins/doorbell-fast.sock";
+
+pub(crate) async fn refusals(story: Story) -> Result<()> {
+    let node = Node::start().await?;
+    let kubelet = &node.kubelet;
+    let _plugin = Plugin::start(CONFIG).await?;
+    kubelet.wait_allocatable(FAST, 2, WITHIN).await?;
+
+    for id in ["0000:01:00.7", "", "../../etc/passwd"] {
+        let refused = allocate(id).await?.err().with_context(|| format!("Allocate took `{id}`"))?;
+        ensure!(refused.code() == Code::InvalidArgument, "Allocate of `{id}`: {refused:?}");
+    }
+    story.tell("Allocate of an unknown id is InvalidArgument");
+    doorbell_common::kernel::pci::bind(
+        &doorbell_common::host::Host::real(),
+        "0000:01:00.2".parse()?,
+        "virtio-pci",
+    )?;
+    let refused =
+        allocate("0000:01:00.2").await?.err().context("Allocate took a VF that is off its driver")?;
+    ensure!(
+        refused.code() == Code::FailedPrecondition && refused.message().contains("virtio-pci"),
+        "{refused:?}"
+    );
+    story.tell(format!("Allocate of a VF that was rebound: {}", refused.message()));
+    doorbell_common::kernel::pci::bind(
+        &doorbell_common::host::Host::real(),
+        "0000:01:00.2".parse()?,
+        "vfio-pci",
+    )?;
+
+    let Admission::Admitted(pod) = kubelet.admit(pods::probing("a", FAST, "10.9.0.11")).await? else {
+        anyhow::bail!("the pod was not admitted");
+    };
+    let mine = pods::device(kubelet, &pod, FAST)?;
+    let other = if mine.as_str() == "0000:01:00.1" { "0000:01:00.2" } else { "0000:01:00.1" };
+    for (what, asked, code) in [
+        ("another device than the pod's", cni::add_device("c1", "a", other).await?, 101),
+        ("the device of another pod", cni::add_device("c1", "b", mine.as_str()).await?, 101),
+        ("a device that is not there", cni::add_device("c1", "a", "0000:09:00.1").await?, 100),
+        ("no device, alone, for a pod without any", cni::add("c1", "b").await?, 102),
+        ("a malformed device", cni::add_device("c1", "a", "../../x").await?, 7),
+    ] {
+        let failed = asked.failed()?;
+        ensure!(failed["code"] == code, "{what}: {failed}");
+        story.tell(format!("ADD with {what} → {code}: {}", failed["msg"]));
+    }
+    let previous = r#"{"cniVersion":"1.0.0","interfaces":[{"name":"eth0"}],"unknown":{"kept":[1,2]}}"#;
+    let passed = cni::add_chained("c1", "b", previous).await?.succeeded()?;
+    ensure!(
+        passed == serde_json::from_str::<serde_json::Value>(previous)?,
+        "prevResult was changed: {passed}"
+    );
+    story.tell("a pod without our devices passes through the chain, its prevResult unchanged");
+    cni::del("never-added").await?.succeeded()?;
+
+    let left = std::fs::read_dir("/var/lib/doorbell/claims").map(Iterator::count).unwrap_or(0);
+    ensure!(left == 0, "{left} claims are left");
+    ensure!(pods::attachment(&mine)?.is_none(), "an attachment.json is left");
+    story.tell("nothing is left behind");
+    Ok(())
+}
+
+/// Asks the plugin itself, past the kubelet.
+async fn allocate(id: &str) -> Result<Result<(), tonic::Status>> {
+    let channel = Endpoint::from_static(SOCKET).connect().await?;
+    let request = AllocateRequest {
+        container_requests: vec![ContainerAllocateRequest { devices_ids: vec![id.to_owned()] }],
+    };
+    Ok(DevicePluginClient::new(channel).allocate(request).await.map(drop))
+}

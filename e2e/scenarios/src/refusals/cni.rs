@@ -1,0 +1,76 @@
+//! Calling the CNI binary as a runtime does, for cases that containerd does not bring about.
+
+use std::process::{Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::node::BIN;
+
+/// What the binary answered.
+pub(crate) struct Answer(Output);
+
+impl Answer {
+    /// Its error document; fails if it succeeded.
+    pub(crate) fn failed(&self) -> Result<Value> {
+        ensure!(!self.0.status.success(), "it succeeded: {}", String::from_utf8_lossy(&self.0.stdout));
+        self.document()
+    }
+
+    /// Its result, null where it has none; fails if it failed.
+    pub(crate) fn succeeded(&self) -> Result<Value> {
+        ensure!(self.0.status.success(), "it failed: {}", String::from_utf8_lossy(&self.0.stdout));
+        if self.0.stdout.is_empty() { Ok(Value::Null) } else { self.document() }
+    }
+
+    fn document(&self) -> Result<Value> {
+        serde_json::from_slice(&self.0.stdout)
+            .with_context(|| format!("stdout is no JSON: {}", String::from_utf8_lossy(&self.0.stdout)))
+    }
+}
+
+/// ADD for a network of its own that names no device.
+pub(crate) async fn add(container: &str, pod: &str) -> Result<Answer> {
+    call("ADD", container, pod, json!({})).await
+}
+
+/// ADD with a device named.
+pub(crate) async fn add_device(container: &str, pod: &str, device: &str) -> Result<Answer> {
+    call("ADD", container, pod, json!({ "deviceID": device })).await
+}
+
+/// ADD behind another plugin.
+pub(crate) async fn add_chained(container: &str, pod: &str, previous: &str) -> Result<Answer> {
+    call("ADD", container, pod, json!({ "prevResult": serde_json::from_str::<Value>(previous)? })).await
+}
+
+/// DEL, as it comes when the namespace is gone.
+pub(crate) async fn del(container: &str) -> Result<Answer> {
+    call("DEL", container, "a", json!({})).await
+}
+
+async fn call(verb: &str, container: &str, pod: &str, extra: Value) -> Result<Answer> {
+    let mut conf = json!({ "cniVersion": "1.0.0", "name": "test", "type": "doorbell" });
+    if let (Some(conf), Some(extra)) = (conf.as_object_mut(), extra.as_object()) {
+        conf.extend(extra.clone());
+    }
+    let mut child = Command::new(format!("{BIN}/doorbell"))
+        .env_clear()
+        .env("CNI_COMMAND", verb)
+        .env("CNI_CONTAINERID", container)
+        .env("CNI_IFNAME", "net1")
+        .env("CNI_NETNS", if verb == "DEL" { "" } else { "/run/netns/none" })
+        .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}"))
+        .env("CNI_PATH", BIN)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("run the CNI binary")?;
+    let mut stdin = child.stdin.take().context("the CNI binary has no stdin")?;
+    stdin.write_all(conf.to_string().as_bytes()).await?;
+    drop(stdin);
+    Ok(Answer(child.wait_with_output().await?))
+}

@@ -1,0 +1,49 @@
+//! Every scenario, each in a machine of its own. They fail where the testbed can't be built.
+
+use e2e_scenarios::{find, host};
+use e2e_testbed::Testbed;
+
+fn scenario(name: &str) {
+    let testbed = Testbed::open(&|step| println!("testbed: {step}")).unwrap();
+    host::run(&testbed, find(name).unwrap(), &mut |line| println!("{line}")).unwrap();
+}
+
+#[test]
+fn two_pods_ring_the_doorbells_of_their_own_vfs() {
+    scenario("main_job");
+}
+
+#[test]
+fn a_late_del_of_an_old_sandbox_changes_nothing() {
+    scenario("late_del");
+}
+
+#[test]
+fn a_doorbell_is_per_device_or_per_queue() {
+    scenario("granularity");
+}
+
+#[test]
+fn pools_are_registered_again_after_a_kubelet_restart() {
+    scenario("kubelet_restart");
+}
+
+#[test]
+fn what_is_not_the_pods_is_refused() {
+    scenario("refusals");
+}
+
+#[test]
+fn a_held_device_is_busy_and_its_holder_named() {
+    scenario("busy");
+}
+
+#[test]
+fn nothing_is_advertised_without_an_iommu() {
+    scenario("no_iommu");
+}
+
+#[test]
+fn nothing_is_advertised_without_interrupt_remapping() {
+    scenario("no_interrupt_remapping");
+}
