@@ -18,7 +18,7 @@ pub struct KubeletConfig {
     pub runtime: Option<PathBuf>,
     /// How long the devices of a plugin that went away linger as capacity: 5 minutes in the kubelet.
     pub stop_grace: Duration,
-    /// The feature gate KubeletPodResourcesGet, on from Kubernetes 1.34; see [`Kubelet::set_get_enabled`].
+    /// The feature gate KubeletPodResourcesGet, on from Kubernetes 1.34; see [`crate::Kubelet::set_get_enabled`].
     pub get_enabled: bool,
     /// The bound on one CRI call: 2 minutes in the kubelet (`runtimeRequestTimeout`).
     pub runtime_limit: Duration,
