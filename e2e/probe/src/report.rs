@@ -52,7 +52,7 @@ pub struct Up {
     pub features: String,
     /// Bytes that the device may reach.
     pub dma_bytes: usize,
-    /// What the first frame proved.
+    /// What the first frames proved.
     pub proof: Proof,
     /// Microseconds from opening the group's node to holding the device, its reset included.
     pub open_micros: u64,
@@ -60,11 +60,11 @@ pub struct Up {
     pub bring_up_micros: u64,
 }
 
-/// What the first frame proved of the doorbell.
+/// What the first frames proved of the doorbell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Proof {
-    /// The device left the frame alone until it was rung: it was the doorbell that moved it.
+    /// The device left a frame alone until it was rung: it was the doorbell that moved it.
     pub quiet_before_ring: bool,
     /// Microseconds from the ring to the frame used; absent where the device had not waited for it.
     pub ring_to_used_micros: Option<u64>,
