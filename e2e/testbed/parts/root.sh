@@ -35,6 +35,31 @@ cat >manifest.json <<JSON
 JSON
 tar -cf "$WORK/root/opt/pause.tar" manifest.json config.json layer.tar
 
+# Importing takes two seconds and more in the guest, a tenth of one here. containerd wants its root to be a mount.
+# Its CRI plugin is not needed for that and would look for the host's cgroups; in the guest it adopts what it finds.
+step "import the pause image into containerd's store"
+mount --bind "$WORK/root" "$WORK/root"
+cd "$WORK/root"
+mount -t proc proc proc
+mount -t tmpfs run run
+cat >run/config.toml <<TOML
+version = 3
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+TOML
+chroot . containerd -c /run/config.toml &
+tries=0
+until chroot . ctr version >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    [ $tries -lt 100 ]
+    sleep 0.1
+done
+chroot . ctr -n k8s.io images import --snapshotter overlayfs /opt/pause.tar
+kill $!
+wait $! || true
+umount run proc
+cd /
+umount "$WORK/root"
+
 step "make the image"
 cd "$WORK/root"
 install -m755 "$INPUTS/guest/init" sbin/doorbell-init

@@ -48,7 +48,7 @@ pub(crate) fn ensure(cache: &Cache, progress: &(dyn Fn(&str) + Sync)) -> Result<
         return Ok(parts);
     }
     let all = [&part::KERNEL, &part::QEMU, &part::ROOT];
-    cache.sweep(&all.map(|part| part.name))?;
+    cache.sweep(&all)?;
     let missing: Vec<_> =
         all.into_iter().filter(|part| cache.entry(part.name, &part.key()).is_none()).collect();
 

@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::files::FileError;
-use crate::part::Key;
+use crate::part::{Key, Part};
 
 /// How long an entry of another key stays after its last use: two clones with different recipes share one cache.
-const KEEP_UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
+const KEEP_UNUSED: Duration = Duration::from_secs(24 * 3600);
 
 /// The cache folder.
 #[derive(Debug, Clone)]
@@ -97,19 +97,22 @@ impl Cache {
         Ok(path)
     }
 
-    /// Removes what a killed build left, and entries of these parts that nobody used for long. Needs the build lock.
-    pub(crate) fn sweep(&self, parts: &[&str]) -> Result<(), FileError> {
-        let entries = fs::read_dir(&self.root).map_err(FileError::on("list", &self.root))?;
-        for entry in entries {
+    /// Removes what a killed build left, and entries of these parts' other keys that were not used for long. Needs the
+    /// build lock.
+    pub(crate) fn sweep(&self, parts: &[&Part]) -> Result<(), FileError> {
+        for entry in fs::read_dir(&self.root).map_err(FileError::on("list", &self.root))? {
             let entry = entry.map_err(FileError::on("list", &self.root))?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            let of_a_part = name.rsplit_once('-').is_some_and(|(part, _)| parts.contains(&part));
-            let unused = || {
-                let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
-                modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > KEEP_UNUSED)
+            let other_key = || {
+                let (part, key) = name.rsplit_once('-')?;
+                Some(parts.iter().find(|known| known.name == part)?.key().to_string() != key)
             };
-            if name.starts_with("tmp-") || (of_a_part && unused()) {
+            let unused = || {
+                let age = entry.metadata().ok()?.modified().ok()?.elapsed().ok()?;
+                Some(age > KEEP_UNUSED)
+            };
+            if name.starts_with("tmp-") || (other_key() == Some(true) && unused() == Some(true)) {
                 remove(&entry.path())?;
             }
         }
@@ -171,10 +174,11 @@ fn remove(path: &Path) -> Result<(), FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::part::Part;
+
+    const PART: Part = Part { name: "p", recipe: "", inputs: &[] };
 
     fn key() -> Key {
-        Part { name: "p", recipe: "", inputs: &[] }.key()
+        PART.key()
     }
 
     fn cache() -> (tempfile::TempDir, Cache) {
@@ -224,17 +228,18 @@ mod tests {
     #[test]
     fn sweep_removes_what_a_killed_build_left_and_old_entries() {
         let (_folder, cache) = cache();
-        let old = File::create(cache.root().join("qemu.log")).unwrap();
-        for name in ["tmp-p-1/out", "p-old", "p-new", "other-old"] {
+        let current = format!("p-{}", key());
+        for name in ["tmp-p-1/out", "p-old", "p-new", "other-old", "p.log", &current] {
             fs::create_dir_all(cache.root().join(name)).unwrap();
         }
-        let long_ago = SystemTime::now() - 2 * KEEP_UNUSED;
-        old.set_modified(long_ago).unwrap();
-        for name in ["p-old", "other-old"] {
-            File::open(cache.root().join(name)).unwrap().set_modified(long_ago).unwrap();
+        for name in ["p-old", "other-old", "p.log", &current] {
+            let folder = File::open(cache.root().join(name)).unwrap();
+            folder.set_modified(SystemTime::now() - 2 * KEEP_UNUSED).unwrap();
         }
-        cache.sweep(&["p"]).unwrap();
-        assert_eq!(names(&cache), ["other-old", "p-new", "qemu.log"]);
+        cache.sweep(&[&PART]).unwrap();
+        let mut kept = ["other-old", "p-new", "p.log", &current];
+        kept.sort_unstable();
+        assert_eq!(names(&cache), kept);
     }
 
     #[test]
