@@ -53,11 +53,11 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub serve_replies: Option<u64>,
 
-    /// Serve until SIGTERM, SIGINT or the end of stdin, if that is a pipe or socket
+    /// Serve until SIGTERM, SIGINT or the end of stdin, if that is an open pipe
     #[arg(long)]
     pub linger: bool,
 
-    /// Only open the group and keep it, until SIGTERM, SIGINT or the end of stdin
+    /// Only open the group and keep it; ends as --linger does
     #[arg(long)]
     pub hold: bool,
 

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 
 /// The end, as it comes.
@@ -35,11 +36,11 @@ impl Stop {
         Ok(Self { raised, bound: bound.map(|bound| Instant::now() + bound) })
     }
 
-    /// Ends at the end of stdin too, if that is a pipe or socket: a container's is /dev/null, which ends at once.
+    /// Ends at the end of stdin too, if that is a pipe that still has a writer. A container that was given no stdin
+    /// has /dev/null, or a pipe at its end already, and is not to end at once.
     pub(crate) fn watch_stdin(&self) -> Result<()> {
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned().context("duplicate stdin")?);
-        let kind = stdin.metadata().context("ask what stdin is")?.file_type();
-        if kind.is_fifo() || kind.is_socket() {
+        if open_pipe(&stdin)? {
             raise_after(&self.raised, move || {
                 // Its end and its failure are the same to us.
                 let _ = io::copy(&mut &stdin, &mut io::sink());
@@ -55,6 +56,16 @@ impl Stop {
     }
 }
 
+/// Whether a file is a pipe with a writer, or with something left in it.
+fn open_pipe(file: &File) -> Result<bool> {
+    if !file.metadata().context("ask what stdin is")?.file_type().is_fifo() {
+        return Ok(false);
+    }
+    let mut polled = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).context("poll stdin")?;
+    Ok(polled[0].revents() != Some(PollFlags::POLLHUP))
+}
+
 /// Raises the flag if `wait`, in a thread that ends with the process, says so.
 fn raise_after(raised: &Arc<AtomicBool>, wait: impl FnOnce() -> bool + Send + 'static) {
     let raised = Arc::clone(raised);
@@ -63,4 +74,24 @@ fn raise_after(raised: &Arc<AtomicBool>, wait: impl FnOnce() -> bool + Send + 's
             raised.store(true, Ordering::Relaxed);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn only_a_pipe_with_a_writer_can_end() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let pipe = File::from(OwnedFd::from(reader));
+        assert!(open_pipe(&pipe).unwrap());
+        writer.write_all(b"left").unwrap();
+        drop(writer);
+        assert!(open_pipe(&pipe).unwrap(), "what is left is read to its end");
+        io::copy(&mut &pipe, &mut io::sink()).unwrap();
+        assert!(!open_pipe(&pipe).unwrap());
+        assert!(!open_pipe(&File::open("/dev/null").unwrap()).unwrap());
+    }
 }
