@@ -38,7 +38,9 @@ impl<'a> Hold<'a> {
     pub fn change(&mut self, undo: Undo, make: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
         self.claim.undo.push(undo);
         claim::write(self.host, &self.claim)?;
-        make().inspect_err(|_| drop(self.claim.undo.pop()))
+        make().inspect_err(|_| {
+            self.claim.undo.pop();
+        })
     }
 
     /// The attachment stands; from now on only its DEL undoes it.

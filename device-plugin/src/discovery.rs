@@ -6,7 +6,7 @@ use std::io;
 use doorbell_common::error::chain;
 use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::pci::PciAddress;
-use doorbell_common::kernel::sriov::{self, Pf, VfOf};
+use doorbell_common::kernel::sriov::{self, Pf};
 use doorbell_common::subdevice::SubDevice;
 
 use crate::config::{Config, PoolName, Select};
@@ -16,10 +16,21 @@ use crate::config::{Config, PoolName, Select};
 pub struct Survey {
     /// PFs, in bus order.
     pub pfs: Vec<Pf>,
-    /// VFs by address, with their verdicts.
-    pub devices: BTreeMap<PciAddress, SubDevice>,
+    /// VFs by address.
+    pub vfs: BTreeMap<PciAddress, Vf>,
     /// VFs that could not be read, with the reason. One of them does not hide the others.
     pub unreadable: BTreeMap<PciAddress, String>,
+}
+
+/// A VF with its place and its verdicts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vf {
+    /// The PF that made it.
+    pub pf: PciAddress,
+    /// Its number there, from 0.
+    pub index: u32,
+    /// What was found of it.
+    pub device: SubDevice,
 }
 
 /// Looks at every VF of the node. `page` is the page size.
@@ -27,8 +38,8 @@ pub fn survey(host: &Host, page: u64) -> host::Result<Survey> {
     let mut survey = Survey { pfs: sriov::pfs(host)?, ..Survey::default() };
     for pf in &survey.pfs {
         for (index, address) in &pf.vfs {
-            match SubDevice::examine(host, VfOf { pf: pf.address, index: *index }, *address, page) {
-                Ok(device) => drop(survey.devices.insert(*address, device)),
+            match SubDevice::examine(host, *address, page) {
+                Ok(device) => drop(survey.vfs.insert(*address, Vf { pf: pf.address, index: *index, device })),
                 // Removed between the listing and the look at it: it is not there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !sriov::is_vf(host, *address) => {}
                 Err(error) => drop(survey.unreadable.insert(*address, chain(&error))),
@@ -44,9 +55,9 @@ impl Survey {
     pub fn assign(&self, config: &Config) -> BTreeMap<PciAddress, Assignment> {
         let mut assigned: BTreeMap<PciAddress, Assignment> = BTreeMap::new();
         for pool in &config.pools {
-            for device in self.devices.values().filter(|device| self.selects(&pool.select, device)) {
+            for (address, _) in self.vfs.iter().filter(|(_, vf)| self.selects(&pool.select, vf)) {
                 assigned
-                    .entry(device.function.address)
+                    .entry(*address)
                     .and_modify(|assignment| assignment.also.push(pool.name.clone()))
                     .or_insert_with(|| Assignment { pool: pool.name.clone(), also: Vec::new() });
             }
@@ -54,9 +65,9 @@ impl Survey {
         assigned
     }
 
-    fn selects(&self, select: &Select, device: &SubDevice) -> bool {
-        let function = &device.function;
-        let pf = self.pfs.iter().find(|pf| pf.address == device.vf.pf);
+    fn selects(&self, select: &Select, vf: &Vf) -> bool {
+        let function = &vf.device.function;
+        let pf = self.pfs.iter().find(|pf| pf.address == vf.pf);
         let where_given = |given: bool, matches: bool| !given || matches;
         let Select { pci_addresses, vendors, devices, drivers, pf_names } = select;
         where_given(!pci_addresses.is_empty(), pci_addresses.contains(&function.address))
@@ -68,7 +79,7 @@ impl Survey {
             )
             && where_given(
                 !pf_names.is_empty(),
-                pf.is_some_and(|pf| pf_names.iter().any(|selector| selector.selects(pf, device.vf.index))),
+                pf.is_some_and(|pf| pf_names.iter().any(|selector| selector.selects(pf, vf.index))),
             )
     }
 }

@@ -45,15 +45,14 @@ fn list(config: &Config, survey: &Survey) -> Inventory {
         warn!(device = %address, reason, "device not readable");
     }
     for (address, assignment) in survey.assign(config) {
-        let (Some(device), Some(pool)) =
-            (survey.devices.get(&address), inventory.pools.get_mut(&assignment.pool))
+        let (Some(vf), Some(pool)) = (survey.vfs.get(&address), inventory.pools.get_mut(&assignment.pool))
         else {
             continue;
         };
         for other in &assignment.also {
             warn!(device = %address, pool = %assignment.pool, %other, "selected by two pools: goes to the first");
         }
-        match device.eligible() {
+        match vf.device.eligible() {
             Ok(eligible) => {
                 info!(device = %address, pool = %assignment.pool, group = %eligible.isolation.group, "device advertised");
                 pool.devices.insert(eligible.id.clone(), eligible);

@@ -11,7 +11,7 @@ use doorbell_common::subdevice::SubDevice;
 use tracing::{info, warn};
 
 use crate::config::{Config, Pool};
-use crate::discovery::Survey;
+use crate::discovery::{Survey, Vf};
 
 /// Makes the VFs that pools ask for. `survey` has the PFs; the new VFs are in the next survey.
 pub fn make_vfs(host: &Host, config: &Config, survey: &Survey) {
@@ -37,7 +37,7 @@ pub fn make_vfs(host: &Host, config: &Config, survey: &Survey) {
 pub fn bind(host: &Host, config: &Config, survey: &Survey) {
     for (address, assignment) in survey.assign(config) {
         let pool = config.pools.iter().find(|pool| pool.name == assignment.pool);
-        let (Some(pool), Some(device)) = (pool, survey.devices.get(&address)) else { continue };
+        let (Some(pool), Some(Vf { device, .. })) = (pool, survey.vfs.get(&address)) else { continue };
         if let Some(driver) = driver_to_bind(pool, device) {
             match free(host, device)
                 .and_then(|()| pci::bind(host, address, driver).map_err(|error| chain(&error)))

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use doorbell_common::claim;
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
-use doorbell_common::isolation::Refusal;
+use doorbell_common::isolation::{Isolation, Refusal};
 use doorbell_common::kernel::iommu::GroupId;
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::subdevice::SubDevice;
 use doorbell_common::trial;
 
-use crate::discovery::Survey;
+use crate::discovery::{Survey, Vf};
 
 /// A file a PF whose VFs attach; /run is empty after a reboot, and so is the proof.
 const FOLDER: &str = "/run/doorbell/attaches";
@@ -35,10 +35,10 @@ pub fn confirm(host: &Host, survey: &mut Survey) {
     for pf in survey.pfs.iter().map(|pf| pf.address) {
         proofs.insert(pf, prove(host, pf, survey));
     }
-    for device in survey.devices.values_mut() {
+    for Vf { pf, device, .. } in survey.vfs.values_mut() {
         let Ok(isolation) = &device.isolation else { continue };
         let group = isolation.group;
-        match proofs.get(&device.vf.pf) {
+        match proofs.get(pf) {
             Some(Proof::Attaches) => {}
             Some(Proof::Fails(reason)) => {
                 device.isolation = Err(Refusal::NotAttached { group, reason: reason.clone() });
@@ -59,10 +59,8 @@ fn prove(host: &Host, pf: PciAddress, survey: &Survey) -> Proof {
         return Proof::Attaches;
     }
     let mut proof = Proof::Untried("no VF of its PF is on a VFIO driver");
-    let candidates = survey.devices.values().filter(|device| device.vf.pf == pf && device.on_vfio);
-    for (device, group) in
-        candidates.filter_map(|device| Some((device, device.isolation.as_ref().ok()?.group)))
-    {
+    for Vf { device, .. } in survey.vfs.values().filter(|vf| vf.pf == pf && vf.device.on_vfio) {
+        let Ok(Isolation { group, .. }) = device.isolation else { continue };
         if !is_free(host, device) {
             proof = Proof::Untried("every VF of its PF is in use");
             continue;
@@ -77,7 +75,8 @@ fn prove(host: &Host, pf: PciAddress, survey: &Survey) -> Proof {
                 return Proof::Attaches;
             }
             Err(error) if error.is_busy() => proof = Proof::Untried("every VF of its PF is in use"),
-            Err(error) => return Proof::Fails(chain(&error)),
+            // Perhaps only this VF's own trouble: another may still show that the PF's attach.
+            Err(error) => proof = Proof::Fails(chain(&error)),
         }
     }
     proof

@@ -9,7 +9,7 @@ use doorbell_common::subdevice::SubDevice;
 use serde::Serialize;
 
 use crate::config::{Config, PoolName};
-use crate::discovery::{self, Assignment, Survey};
+use crate::discovery::{self, Assignment, Survey, Vf};
 use crate::proof;
 
 /// One VF as `scan` shows it.
@@ -50,13 +50,14 @@ pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec
     proof::confirm(host, &mut survey);
     let assigned = config.map(|config| survey.assign(config)).unwrap_or_default();
     let mut rows: Vec<Row> =
-        survey.devices.iter().map(|(address, device)| row(device, assigned.get(address), config)).collect();
+        survey.vfs.iter().map(|(address, vf)| row(vf, assigned.get(address), config)).collect();
     rows.extend(unreadable(&survey));
     rows.sort_by_key(|row| row.address);
     Ok(rows)
 }
 
-fn row(device: &SubDevice, assignment: Option<&Assignment>, config: Option<&Config>) -> Row {
+fn row(vf: &Vf, assignment: Option<&Assignment>, config: Option<&Config>) -> Row {
+    let Vf { pf, index, device } = vf;
     let function = &device.function;
     let mut reasons = device.eligible().err().unwrap_or_default();
     match assignment {
@@ -66,8 +67,8 @@ fn row(device: &SubDevice, assignment: Option<&Assignment>, config: Option<&Conf
     let verdict = device.doorbell.as_ref();
     Row {
         address: function.address,
-        pf: device.vf.pf,
-        index: device.vf.index,
+        pf: *pf,
+        index: *index,
         ids: format!("{:04x}:{:04x}", function.vendor, function.device),
         driver: function.driver.clone(),
         iommu_group: function.iommu_group.map(|group| group.0),

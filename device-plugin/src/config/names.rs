@@ -10,7 +10,10 @@ const POOL_LENGTH: usize = 50;
 /// Length of a DNS subdomain (RFC 1123), which is what Kubernetes takes before the slash.
 const PREFIX_LENGTH: usize = 253;
 
-/// Name of a pool: `[a-z]([-a-z0-9]*[a-z0-9])?`. It is a CDI class too, hence the letter in front.
+/// Name of a pool: `[a-z][-a-z0-9]*[a-z0-9]`. It is a CDI class too, hence the letter in front.
+///
+/// One letter is not enough: containerd 2.1 panics on a CDI specification with a class or vendor of one letter, at
+/// each of its starts (container-device-interface 1.0, `parser.validateVendorOrClassName`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolName(String);
 
@@ -23,7 +26,7 @@ pub struct ResourcePrefix(String);
 pub enum BadName {
     /// Not a pool's.
     #[error(
-        "`{0}` is no pool name: expected a lower-case letter, then letters, digits and inner dashes, {POOL_LENGTH} at most"
+        "`{0}` is no pool name: expected a lower-case letter, then letters, digits and inner dashes, 2 to {POOL_LENGTH} in all"
     )]
     Pool(String),
     /// Not a resource prefix.
@@ -43,7 +46,9 @@ impl FromStr for PoolName {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let good = text.len() <= POOL_LENGTH && is_label(text) && text.as_bytes()[0].is_ascii_lowercase();
+        let good = (2..=POOL_LENGTH).contains(&text.len())
+            && is_label(text)
+            && text.as_bytes()[0].is_ascii_lowercase();
         if good { Ok(Self(text.to_owned())) } else { Err(BadName::Pool(text.to_owned())) }
     }
 }

@@ -55,7 +55,7 @@ fn a_bad_address_is_named_with_its_line() {
 
 #[test]
 fn a_pool_name_starts_with_a_letter() {
-    for name in ["10g", "Fast", "fast-", "a_b", "''"] {
+    for name in ["10g", "Fast", "fast-", "a_b", "x", "''"] {
         let message = refused(&GOOD.replace("name: fast", &format!("name: {name}")));
         assert!(message.starts_with("pools.yaml:3: pools[0].name: `"), "{message}");
     }

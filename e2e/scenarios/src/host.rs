@@ -1,7 +1,7 @@
 //! The host's side: builds the binaries, boots the machine, runs a scenario in it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,40 +10,41 @@ use serde_json::Value;
 
 use crate::Scenario;
 
-/// What goes into the guest.
-const PACKAGES: [&str; 4] = ["doorbell-cni", "doorbell-device-plugin", "e2e-probe", "e2e-scenarios"];
-const PROGRAM: &str = "doorbell-scenario";
-/// What `make demo` is a telling of.
+/// What goes into the guest, the scenarios' own program first.
+const PROGRAMS: [&str; 4] = ["doorbell-scenario", "doorbell", "doorbell-device-plugin", "doorbell-probe"];
+/// The machine's, from its start.
 const TIME_LIMIT: Duration = Duration::from_secs(240);
 
-/// Builds the binaries, quickly to build and statically linked, and gives their paths.
-pub fn binaries() -> Result<Vec<PathBuf>> {
+/// Builds the workspace and gives the guest's programs.
+///
+/// Everything, tests included, as `make test` builds it: cargo then has nothing to compile twice with other features.
+pub fn programs() -> Result<Vec<PathBuf>> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace).args([
-        "build",
-        "--profile",
-        "testbed",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    cargo.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
-    let output = cargo.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(workspace)
+        .args(["build", "--workspace", "--all-targets", "--profile", "testbed"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo")?;
     ensure!(output.status.success(), "cargo build: {}", output.status);
     let messages = String::from_utf8(output.stdout)?;
-    let built = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    Ok(built.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?))).collect())
+    let built: Vec<Value> = messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    PROGRAMS.iter().map(|name| program(&built, name)).collect()
+}
+
+fn program(built: &[Value], name: &str) -> Result<PathBuf> {
+    // A test binary has the same target name, and a hash in its file's.
+    let is_it = |path: &&str| Path::new(path).file_name().is_some_and(|file| file == name);
+    let path = built.iter().filter_map(|message| message["executable"].as_str()).find(is_it);
+    Ok(PathBuf::from(path.with_context(|| format!("cargo built no {name}"))?))
 }
 
 /// Runs a scenario in a fresh machine, its lines given to `line` as they come.
 pub fn run(testbed: &Testbed, scenario: &Scenario, line: &mut dyn FnMut(Line<'_>)) -> Result<Outcome> {
-    let binaries = binaries()?;
-    let is_program = |path: &&PathBuf| path.file_name().is_some_and(|name| name == PROGRAM);
-    let program = binaries.iter().find(is_program).with_context(|| format!("cargo built no {PROGRAM}"))?;
-    let mut job = Job::program(program, [scenario.name]).time_limit(TIME_LIMIT);
-    for binary in binaries.iter().filter(|binary| *binary != program) {
-        job = job.file(binary);
-    }
+    let [program, others @ ..] = &programs()?[..] else { bail!("there is nothing to run") };
+    let job = Job::program(program, [scenario.name]).time_limit(TIME_LIMIT);
+    let job = others.iter().fold(job, |job, program| job.file(program));
     let outcome = testbed.run(&(scenario.machine)()?, &job, line)?;
     if outcome.exit_code != 0 {
         bail!("scenario {} failed with exit code {}", scenario.name, outcome.exit_code);

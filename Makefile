@@ -1,0 +1,33 @@
+# Doorbell's commands. They run as root on Debian 12 with a Rust toolchain, install what else they need and say so.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check testbed shell linker
+
+# One profile for all that is tested or demonstrated, so that nothing is compiled twice.
+PROFILE := --profile testbed
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: linker ## the main job: two containers ring the doorbells of their own VFs, in a VM with real VFs
+	cargo run $(PROFILE) --package e2e-scenarios --bin doorbell-demo
+
+test: linker ## every test; those that need VFs boot the testbed
+	cargo test --workspace --all-targets $(PROFILE)
+	cargo test --workspace --doc $(PROFILE)
+
+check: linker ## formatting, lints, licences and sources of dependencies, documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(PROFILE) -- --deny warnings
+	@command -v cargo-deny >/dev/null || { echo "installing by cargo: cargo-deny"; cargo install --locked cargo-deny; }
+	cargo deny check bans licenses sources
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items $(PROFILE)
+
+testbed: linker ## build the testbed (QEMU, kernel, guest root) and cache it
+	cargo run $(PROFILE) --package e2e-testbed -- build
+
+shell: linker ## a shell in the testbed, for a person; leaving it powers off
+	cargo run $(PROFILE) --package e2e-testbed -- shell
+
+linker:
+	@command -v cc >/dev/null || { echo "installing by apt: gcc libc6-dev"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev; }
