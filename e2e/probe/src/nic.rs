@@ -163,6 +163,19 @@ impl Nic {
         Ok(())
     }
 
+    /// Waits until the device has taken every frame: a reset forgets what is still in the ring.
+    pub(crate) fn drain(&mut self) -> Result<()> {
+        self.reclaim()?;
+        while self.tx.queue.outstanding() > 0 {
+            ensure!(
+                self.sent_within(DEAF)?,
+                "the device left {} frames in its transmit queue",
+                self.tx.queue.outstanding()
+            );
+        }
+        Ok(())
+    }
+
     /// The next frame that came in.
     pub(crate) fn receive(&mut self) -> Result<Option<Vec<u8>>> {
         let memory = self.area.memory();

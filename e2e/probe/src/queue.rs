@@ -202,7 +202,7 @@ impl Queue {
     }
 
     /// Buffers at the device, published or not.
-    fn outstanding(&self) -> u16 {
+    pub(crate) fn outstanding(&self) -> u16 {
         self.next_available.wrapping_sub(self.next_used)
     }
 }

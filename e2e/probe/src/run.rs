@@ -95,6 +95,7 @@ fn drive(descriptor: &Descriptor, options: &Options, stop: &Stop) -> Result<Done
     let mut session = Session::new(&mut nic, station, stop);
     let ping = converse(&mut session, options)?;
     let answered = session.answered();
+    nic.drain().context("send the last frames")?;
     Ok(Done {
         device: device.id.to_string(),
         mac: nic.mac().to_string(),

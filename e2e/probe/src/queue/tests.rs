@@ -70,6 +70,7 @@ fn a_full_queue_takes_no_more_until_the_device_is_done() {
         assert!(queue.offer(&memory, &[&[0; 12], &number.to_be_bytes()]).unwrap());
     }
     assert!(!queue.offer(&memory, &[b"more"]).unwrap());
+    assert_eq!(queue.outstanding(), SIZE);
     assert!(device.next(&memory).is_none(), "unpublished buffers are unseen");
     queue.publish(&memory);
     for number in 0..SIZE {
@@ -80,6 +81,7 @@ fn a_full_queue_takes_no_more_until_the_device_is_done() {
     }
     let used = queue.take(&memory).unwrap().unwrap();
     queue.release(&used);
+    assert_eq!(queue.outstanding(), SIZE - 1);
     assert!(queue.offer(&memory, &[b"more"]).unwrap());
     assert!(queue.offer(&memory, &[&[0; BUFFER + 1]]).is_err());
 }
