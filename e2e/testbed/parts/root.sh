@@ -2,9 +2,9 @@
 # apt: busybox-static e2fsprogs mmdebstrap
 # In: MIRROR, WORK (scratch), OUT (to fill), INPUTS (guest/).
 
-# containerd 2 (CDI on) and the CNI plugins that speak CNI 1.1 are only in sid. Trixie is the default release, so sid gives what is named with it.
-# Its Release file is valid for a week only: a mirror that lags or is frozen would be refused, so that is not checked
-# (signatures are).
+# containerd 2 (CDI on) and the CNI plugins that speak CNI 1.1 are only in sid. Trixie is the default release, so sid
+# gives what is named with it. Its Release file is valid for a week only: a mirror that lags or is frozen would be
+# refused, so that is not checked (signatures are).
 step "download and install the guest's packages"
 mmdebstrap --variant=essential --skip=output/dev \
     --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \

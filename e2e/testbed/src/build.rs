@@ -104,6 +104,7 @@ fn make(cache: &Cache, part: &Part, mirror: &str, tell: &dyn Fn(&str)) -> Result
     let step = |name: &str| tell(&format!("{}: {name}", part.name));
     let made = cache.fill(part.name, &part.key(), |folder| recipe::run(part, folder, mirror, &log, &step));
     // What is built beside it goes on, so that the next try finds it: the failure is told at once.
-    tell(&format!("{}: {}", part.name, if made.is_ok() { "done" } else { "failed" }));
+    let end = if made.is_ok() { "done".to_owned() } else { format!("failed: see {}", log.display()) };
+    tell(&format!("{}: {end}", part.name));
     made.map(drop)
 }

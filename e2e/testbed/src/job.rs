@@ -31,7 +31,7 @@ impl Job {
         Self::new(argv).file(path)
     }
 
-    /// With one more file of the host, as /job/bin/<its name>.
+    /// With one more file of the host, in /job/bin under its name.
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push(path.into());

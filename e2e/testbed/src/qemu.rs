@@ -1,5 +1,6 @@
 //! The QEMU process: how it is started out of its own root, and that it never outlives who started it.
 
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
 use crate::accel::Accel;
@@ -22,8 +23,8 @@ pub(crate) fn command(
     parts: &Parts,
     machine: &Machine,
     accel: Accel,
-    share: &std::path::Path,
-    console: &std::path::Path,
+    share: &Path,
+    console: &Path,
 ) -> Command {
     let lib = parts.qemu.join("lib");
     let files = Files {
