@@ -47,8 +47,8 @@ pub(crate) fn arguments(machine: &Machine, files: &Files<'_>, accel: Accel) -> V
     line.device("virtio-blk-pci,drive=root,addr=1c.0");
     line.option("-drive", format!("{drive},id=modules,readonly=on,file={}", value(files.modules)));
     line.device("virtio-blk-pci,drive=modules,addr=1d.0");
-    // Programs are a share of their own, because the guest may cache what can't change: uncached, each page of a program
-    // is asked for anew. Results are not cached, so they are on the host at once.
+    // Programs are a share of their own, because the guest may cache what can't change: uncached, each page of a
+    // program is asked for anew. Results are not cached, so they are on the host at once.
     let share = "local,security_model=none,multidevs=remap";
     line.option("-fsdev", format!("{share},id=job,path={}", value(files.share)));
     line.device("virtio-9p-pci,fsdev=job,mount_tag=job,addr=1e.0");

@@ -57,7 +57,7 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct MachineFlags {
-    /// A PF: <VFs>, <VFs>,page-per-vq or igb; again for the next one [default: 4]
+    /// A PF: a number of VFs, or that and `,page-per-vq`, or `igb`; again for the next one (4 if unsaid)
     #[arg(long = "pf", value_name = "PF")]
     pfs: Vec<Pf>,
     /// on, no-intremap (no interrupt remapping) or off
