@@ -99,3 +99,84 @@ impl std::fmt::Display for Class {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::kernel::pci::PciAddress;
+
+    /// A node with one group, as sysfs shows it.
+    struct Node {
+        root: tempfile::TempDir,
+    }
+
+    impl Node {
+        fn with_group(members: &[(&str, &str)]) -> Self {
+            let root = tempfile::tempdir().unwrap();
+            for (address, class) in members {
+                let folder = root.path().join("sys/bus/pci/devices").join(address);
+                fs::create_dir_all(&folder).unwrap();
+                for (file, text) in
+                    [("vendor", "0x1af4"), ("device", "0x1041"), ("class", *class), ("resource", "")]
+                {
+                    fs::write(folder.join(file), format!("{text}\n")).unwrap();
+                }
+                symlink("../../../kernel/iommu_groups/7", folder.join("iommu_group")).unwrap();
+                fs::create_dir_all(root.path().join("sys/kernel/iommu_groups/7/devices").join(address))
+                    .unwrap();
+            }
+            Self { root }
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            let path = self.root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn verify(&self, address: &str) -> Result<Isolation, Refusal> {
+            let host = Host::at(self.root.path());
+            let address: PciAddress = address.parse().unwrap();
+            verify(&host, &Function::read(&host, address).unwrap())
+        }
+    }
+
+    const VF: (&str, &str) = ("0000:01:00.1", "0x020000");
+
+    #[test]
+    fn a_group_of_one_is_isolated() {
+        let isolation = Node::with_group(&[VF]).verify(VF.0).unwrap();
+        assert_eq!(isolation, Isolation { class: Class::IommuRid, group: GroupId(7) });
+    }
+
+    #[test]
+    fn a_second_member_is_refused_by_name() {
+        let node = Node::with_group(&[VF, ("0000:01:00.2", "0x020000")]);
+        let refusal = node.verify(VF.0).unwrap_err();
+        assert_eq!(refusal.to_string(), "IOMMU group 7 is shared with 0000:01:00.2");
+    }
+
+    #[test]
+    fn bridges_in_the_group_do_not_count() {
+        assert!(Node::with_group(&[VF, ("0000:00:02.0", "0x060400")]).verify(VF.0).is_ok());
+    }
+
+    #[test]
+    fn noiommu_is_refused() {
+        let node = Node::with_group(&[VF]);
+        node.write("dev/vfio/noiommu-7", "");
+        assert_eq!(node.verify(VF.0), Err(Refusal::NoIommuMode(GroupId(7))));
+    }
+
+    #[test]
+    fn unsafe_interrupts_are_refused() {
+        for module in ["vfio_iommu_type1", "iommufd"] {
+            let node = Node::with_group(&[VF]);
+            node.write(&format!("sys/module/{module}/parameters/allow_unsafe_interrupts"), "Y\n");
+            assert_eq!(node.verify(VF.0), Err(Refusal::UnsafeInterrupts(module)));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Rules of the house that the compiler does not know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Lines of the workspace's sources, this file left out, that `bad` points at.
+fn lines(bad: impl Fn(&Path, &str) -> bool) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for folder in ["src-common", "device-plugin", "cni", "e2e"] {
+        sources(&root.join(folder), &mut files);
+    }
+    files.retain(|file| !file.ends_with("device-plugin/tests/house.rs"));
+    assert!(files.len() > 50, "only {} sources were found", files.len());
+    let mut found = Vec::new();
+    for file in files {
+        for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
+            if bad(&file, line) {
+                found.push(format!("{}:{}: {line}", file.display(), number + 1));
+            }
+        }
+    }
+    found
+}
+
+/// It resets a device that somebody else holds and uses; an exclusive open does the same safely.
+#[test]
+fn the_reset_attribute_of_sysfs_is_never_named() {
+    let named = lines(|_, line| {
+        let code = line.split("//").next().unwrap_or_default();
+        code.contains("/reset\"")
+            || code.contains("\"reset\"")
+            || code.contains("/reset'")
+            || code.contains("> reset")
+    });
+    assert!(named.is_empty(), "{named:#?}");
+}
+
+#[test]
+fn unsafe_stands_in_one_file_of_the_product_and_one_of_the_probe() {
+    let allowed = ["src-common/src/trial.rs", "e2e/probe/src/memory.rs"];
+    let elsewhere = lines(|file, line| {
+        let code = line.split("//").next().unwrap_or_default();
+        let says =
+            code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("allow(unsafe_code)");
+        says && !allowed.iter().any(|allowed| file.ends_with(allowed))
+    });
+    assert!(elsewhere.is_empty(), "{elsewhere:#?}");
+}
