@@ -42,9 +42,7 @@ fn pod(name: &str) -> PodSpec {
     PodSpec::new(name).container(shell("c", IDLE).resource(RESOURCE, 1))
 }
 
-#[tokio::test]
-#[ignore = "wants the testbed's guest"]
-async fn the_answer_is_what_the_container_sees() {
+pub(crate) async fn the_answer_is_what_the_container_sees() {
     let guest = Guest::new().await;
     let plugin = plugin(&guest, &["a"]).await;
     let host = guest.path("descriptor");
@@ -83,9 +81,7 @@ async fn the_answer_is_what_the_container_sees() {
     guest.kubelet.remove_pod(&uid).await.unwrap();
 }
 
-#[tokio::test]
-#[ignore = "wants the testbed's guest"]
-async fn a_refused_pre_start_leaves_no_container() {
+pub(crate) async fn a_refused_pre_start_leaves_no_container() {
     let guest = Guest::new().await;
     let plugin = plugin(&guest, &["a"]).await;
     plugin.refuse("PreStart", Status::failed_precondition("not wired"));

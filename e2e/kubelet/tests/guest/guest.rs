@@ -9,25 +9,19 @@ use std::{
 
 use e2e_kubelet::{ContainerSpec, Containerd, ContainerdConfig, Kubelet, KubeletConfig, PodSpec};
 use tempfile::TempDir;
-use tokio::sync::{Mutex, MutexGuard};
 
 /// Guests are emulated: what takes a second on a host may take twenty.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-
-/// There is one containerd in a guest.
-static ALONE: Mutex<()> = Mutex::const_new(());
 
 pub(crate) struct Guest {
     pub(crate) kubelet: Kubelet,
     containerd: Option<Containerd>,
     folder: TempDir,
     since: Instant,
-    _alone: MutexGuard<'static, ()>,
 }
 
 impl Guest {
     pub(crate) async fn new() -> Self {
-        let alone = ALONE.lock().await;
         let since = Instant::now();
         let folder = tempfile::tempdir_in("/run").unwrap();
         let (conf, bin) = (folder.path().join("net.d"), folder.path().join("bin"));
@@ -45,7 +39,7 @@ impl Guest {
         config.runtime = Some(containerd.socket());
         let kubelet = Kubelet::start(config).await.unwrap();
         kubelet.wait_network_ready(LIMIT).await.unwrap();
-        let mut guest = Self { kubelet, containerd: Some(containerd), folder, since, _alone: alone };
+        let mut guest = Self { kubelet, containerd: Some(containerd), folder, since };
         guest.step("kubelet and network ready");
         guest
     }

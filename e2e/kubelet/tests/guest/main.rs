@@ -1,9 +1,7 @@
-//! The double over a real containerd: real sandboxes, a real CNI chain, real containers. It wants root and the testbed's
-//! guest, so every test is ignored elsewhere:
+//! The double over a real containerd: real sandboxes, a real CNI chain, real containers.
 //!
-//! ```text
-//! doorbell-testbed run -- <this binary> --ignored --nocapture
-//! ```
+//! On the host this program boots the testbed with itself as the job; in the guest it runs the tests, one after the
+//! other, since a guest has one containerd.
 
 // Helpers may panic like the tests that they serve; clippy excuses only the test functions themselves.
 #![allow(clippy::unwrap_used)]
@@ -17,3 +15,45 @@ mod guest;
 mod network;
 mod pods;
 mod restarts;
+
+use std::time::Duration;
+
+use e2e_testbed::{Job, Machine, Testbed};
+
+/// The argument that says that this is the guest.
+const IN_GUEST: &str = "in-the-guest";
+/// For all tests, on a busy host.
+const TIME_LIMIT: Duration = Duration::from_secs(400);
+
+macro_rules! run {
+    ($runtime:ident: $($module:ident::$test:ident),+ $(,)?) => {$(
+        println!("test {}", stringify!($test));
+        $runtime.block_on($module::$test());
+    )+};
+}
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some(IN_GUEST) { in_the_guest() } else { on_the_host() }
+}
+
+fn on_the_host() {
+    let testbed = Testbed::open(&|step| println!("testbed: {step}")).unwrap();
+    let job = Job::program(std::env::current_exe().unwrap(), [IN_GUEST]).time_limit(TIME_LIMIT);
+    let outcome = testbed.run(&Machine::new([]), &job, &mut |line| println!("{line}")).unwrap();
+    assert_eq!(outcome.exit_code, 0, "a test in the guest failed");
+}
+
+fn in_the_guest() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    run!(runtime:
+        pods::a_pod_lives_from_its_sandbox_to_its_removal,
+        pods::exit_codes_and_both_streams_are_seen,
+        pods::init_containers_run_one_by_one_before_the_containers,
+        pods::a_pod_on_the_hosts_network_calls_no_cni,
+        network::a_plugins_refusal_reaches_the_caller_and_the_pod_may_be_started_again,
+        network::a_late_del_of_an_old_sandbox_comes_after_the_new_add,
+        devices::the_answer_is_what_the_container_sees,
+        devices::a_refused_pre_start_leaves_no_container,
+        restarts::a_running_pod_is_readmitted_without_its_plugin_and_a_stopped_one_is_not,
+    );
+}

@@ -2,9 +2,7 @@
 
 use crate::guest::{Guest, IDLE, LIMIT, shell_pod};
 
-#[tokio::test]
-#[ignore = "wants the testbed's guest"]
-async fn a_plugins_refusal_reaches_the_caller_and_the_pod_may_be_started_again() {
+pub(crate) async fn a_plugins_refusal_reaches_the_caller_and_the_pod_may_be_started_again() {
     let guest = Guest::new().await;
     guest.refuse_add(true);
     let spec = shell_pod("p", IDLE);
@@ -19,9 +17,7 @@ async fn a_plugins_refusal_reaches_the_caller_and_the_pod_may_be_started_again()
     guest.kubelet.remove_pod(&uid).await.unwrap();
 }
 
-#[tokio::test]
-#[ignore = "wants the testbed's guest"]
-async fn a_late_del_of_an_old_sandbox_comes_after_the_new_add() {
+pub(crate) async fn a_late_del_of_an_old_sandbox_comes_after_the_new_add() {
     let guest = Guest::new().await;
     let uid = guest.kubelet.run_pod(shell_pod("p", IDLE), LIMIT).await.unwrap();
     let old = guest.kubelet.sandboxes(&uid).await.unwrap().remove(0);

@@ -4,9 +4,7 @@ use e2e_kubelet::{Phase, PodError, PodSpec};
 
 use crate::guest::{Guest, IDLE, LIMIT, shell, shell_pod};
 
-#[tokio::test]
-#[ignore = "wants the testbed's guest"]
-async fn a_pod_lives_from_its_sandbox_to_its_removal() {
+pub(crate) async fn a_pod_lives_from_its_sandbox_to_its_removal() {
     let mut guest = Guest::new().await;
     let spec = shell_pod("p", IDLE);
     let uid = guest.kubelet.run_pod(spec, LIMIT).await.unwrap();
@@ -41,9 +39,7 @@ async fn a_pod_lives_from_its_sandbox_to_its_removal() {
     assert!(guest.kubelet.view().pods.is_empty());
 }
 
-#[tokio::test]
-#[ignore = "wants the testbed's guest"]
-async fn exit_codes_and_both_streams_are_seen() {
+pub(crate) async fn exit_codes_and_both_streams_are_seen() {
     let guest = Guest::new().await;
     let uid = guest.kubelet.run_pod(shell_pod("p", "echo out; echo err >&2; exit 3"), LIMIT).await.unwrap();
     assert_eq!(guest.kubelet.wait_exit(&uid, "c", LIMIT).await.unwrap(), 3);
@@ -53,9 +49,7 @@ async fn exit_codes_and_both_streams_are_seen() {
     guest.kubelet.remove_pod(&uid).await.unwrap();
 }
 
-#[tokio::test]
-#[ignore = "wants the testbed's guest"]
-async fn init_containers_run_one_by_one_before_the_containers() {
+pub(crate) async fn init_containers_run_one_by_one_before_the_containers() {
     let guest = Guest::new().await;
     let shared = guest.path("shared");
     std::fs::create_dir(&shared).unwrap();
@@ -76,9 +70,7 @@ async fn init_containers_run_one_by_one_before_the_containers() {
     guest.kubelet.remove_pod(&uid).await.unwrap();
 }
 
-#[tokio::test]
-#[ignore = "wants the testbed's guest"]
-async fn a_pod_on_the_hosts_network_calls_no_cni() {
+pub(crate) async fn a_pod_on_the_hosts_network_calls_no_cni() {
     let guest = Guest::new().await;
     let uid = guest.kubelet.run_pod(shell_pod("p", IDLE).host_network(), LIMIT).await.unwrap();
     assert!(guest.cni_calls().is_empty());

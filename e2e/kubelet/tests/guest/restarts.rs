@@ -10,9 +10,7 @@ use crate::{
 
 const RESOURCE: &str = "example.com/disk";
 
-#[tokio::test]
-#[ignore = "wants the testbed's guest"]
-async fn a_running_pod_is_readmitted_without_its_plugin_and_a_stopped_one_is_not() {
+pub(crate) async fn a_running_pod_is_readmitted_without_its_plugin_and_a_stopped_one_is_not() {
     let mut guest = Guest::new().await;
     let cdi = r#"{"cdiVersion":"0.6.0","kind":"example.com/disk","devices":[{"name":"a","containerEdits":{"env":["DISK=1"]}}]}"#;
     std::fs::create_dir_all("/var/run/cdi").unwrap();
