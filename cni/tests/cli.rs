@@ -1,5 +1,8 @@
 //! The program from outside: the environment, stdin, stdout and the exit code are the protocol.
 
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used)]
+
 use std::io::Write;
 use std::process::{Command, Stdio};
 

@@ -1,5 +1,8 @@
 //! The program from outside: exit codes, and one line on stderr.
 
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,5 +1,8 @@
 //! Rules of the house that the compiler does not know.
 
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

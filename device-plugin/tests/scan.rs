@@ -1,5 +1,8 @@
 //! What `scan` says of a node's VFs: a captured tree, with one thing wrong at a time.
 
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

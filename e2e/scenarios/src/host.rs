@@ -44,7 +44,7 @@ fn program(built: &[Value], name: &str) -> Result<PathBuf> {
 pub fn run(testbed: &Testbed, scenario: &Scenario, line: &mut dyn FnMut(Line<'_>)) -> Result<Outcome> {
     let [program, others @ ..] = &programs()?[..] else { bail!("there is nothing to run") };
     let job = Job::program(program, [scenario.name]).time_limit(TIME_LIMIT);
-    let job = others.iter().fold(job, |job, program| job.file(program));
+    let job = others.iter().fold(job, Job::file);
     let outcome = testbed.run(&(scenario.machine)()?, &job, line)?;
     if outcome.exit_code != 0 {
         bail!("scenario {} failed with exit code {}", scenario.name, outcome.exit_code);

@@ -1,5 +1,8 @@
 //! Every scenario, each in a machine of its own. They fail where the testbed can't be built.
 
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used)]
+
 use e2e_scenarios::{find, host};
 use e2e_testbed::Testbed;
 

@@ -13,7 +13,7 @@ pub struct FileError {
 }
 
 impl FileError {
-    /// For `map_err`: `action` completes "can't ... <path>".
+    /// For `map_err`: `action` completes "can't ... {path}".
     pub(crate) fn on(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { action, path: path.to_owned(), source }
     }
