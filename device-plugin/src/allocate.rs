@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use doorbell_common::error::chain;
 use doorbell_common::formats::descriptor;
 use doorbell_common::host::Host;
-use doorbell_common::kernel::pci;
-use doorbell_common::kernel::vfio;
+use doorbell_common::kernel::{iommu, pci, vfio};
 use doorbell_common::kubelet::deviceplugin::{ContainerAllocateResponse, DeviceSpec, Mount};
 use doorbell_common::subdevice::{DeviceId, Eligible};
 use serde_json::json;
@@ -79,7 +78,7 @@ fn still_true(host: &Host, device: &Eligible) -> Result<(), String> {
             driver.as_deref().unwrap_or("no driver")
         ));
     }
-    let group = pci::iommu_group(host, device.address).map_err(|error| chain(&error))?;
+    let group = iommu::group_of(host, device.address).map_err(|error| chain(&error))?;
     if group != Some(device.isolation.group) {
         return Err(format!("it was in IOMMU group {} and no longer is", device.isolation.group));
     }

@@ -71,7 +71,7 @@ fn row(vf: &Vf, assignment: Option<&Assignment>, config: Option<&Config>) -> Row
         index: *index,
         ids: format!("{:04x}:{:04x}", function.vendor, function.device),
         driver: function.driver.clone(),
-        iommu_group: function.iommu_group.map(|group| group.0),
+        iommu_group: device.iommu_group.map(|group| group.0),
         numa_node: function.numa_node,
         isolation: device
             .isolation

@@ -2,6 +2,7 @@
 
 pub mod iommu;
 pub mod pci;
+pub mod process;
 pub mod sriov;
 pub mod vfio;
 pub mod virtio_pci;

@@ -9,6 +9,7 @@ use crate::doorbell::{self, Doorbell};
 use crate::error::chain;
 use crate::host::{self, Host};
 use crate::isolation::{self, Isolation};
+use crate::kernel::iommu::{self, GroupId};
 use crate::kernel::pci::{ConfigSpace, Function, PciAddress};
 use crate::kernel::{vfio, virtio_pci};
 
@@ -32,6 +33,8 @@ pub struct BadId(String);
 pub struct SubDevice {
     /// What sysfs says of it.
     pub function: Function,
+    /// Its IOMMU group, where it has one.
+    pub iommu_group: Option<GroupId>,
     /// Virtio device type; `None` for a function of another kind.
     pub virtio_type: Option<u16>,
     /// Whether a VFIO driver holds it.
@@ -72,9 +75,10 @@ impl SubDevice {
                 .and_then(|config| doorbell::verify(&config, &function.bars, page)),
             None => Err(doorbell::Refusal::NotVirtio { vendor: function.vendor, device: function.device }),
         };
-        let isolation = isolation::verify(host, &function);
+        let isolation = isolation::verify(host, address);
         let on_vfio = vfio::is_bound(host, address)?;
-        Ok(Self { function, virtio_type, on_vfio, doorbell, isolation })
+        let iommu_group = iommu::group_of(host, address)?;
+        Ok(Self { function, iommu_group, virtio_type, on_vfio, doorbell, isolation })
     }
 
     /// Its id.

@@ -11,7 +11,6 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ use crate::doorbell::{Doorbell, Hull};
 use crate::host::Host;
 use crate::kernel::iommu::GroupId;
 use crate::kernel::pci::{self, Bar, PciAddress};
-use crate::kernel::vfio;
+use crate::kernel::{process, vfio};
 
 /// After a holder was killed its device takes some 80 ms to be free again; beyond this the holder lives.
 const BUSY_FOR: Duration = Duration::from_secs(2);
@@ -177,7 +176,13 @@ pub fn map_doorbell(
         match tried {
             Err(error) if error.is_busy() && Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
             Err(error) if error.is_busy() => {
-                return Err(TrialError::Busy { holder: holder(host, &node), node });
+                {
+                    let holder = process::holding(host, &node).map_or_else(
+                        || "a process that is not seen from here".to_owned(),
+                        |holder| holder.to_string(),
+                    );
+                    return Err(TrialError::Busy { node, holder });
+                };
             }
             Err(error) => return Err(error),
             Ok(mapped_at) => return Ok(Mapped { hull: doorbell.hull, took: mapped_at - started }),
@@ -291,26 +296,6 @@ fn open(host: &Host, node: &str) -> Result<File, TrialError> {
         .write(true)
         .open(host.path(node))
         .map_err(|source| TrialError::Open { node: node.to_owned(), source })
-}
-
-/// The process that has a node open, for the error's reader.
-fn holder(host: &Host, node: &str) -> String {
-    let nobody = || "a process that is not seen from here".to_owned();
-    for pid in host.list("/proc").unwrap_or_default() {
-        if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
-            continue;
-        }
-        let folder = format!("/proc/{pid}/fd");
-        let holds = |fd: &String| {
-            std::fs::read_link(host.path(format!("{folder}/{fd}")))
-                .is_ok_and(|target| target == Path::new(node))
-        };
-        if host.list(&folder).unwrap_or_default().iter().any(holds) {
-            let name = host.read_text(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "?".to_owned());
-            return format!("process {pid} ({name})");
-        }
-    }
-    nobody()
 }
 
 fn hint(errno: Errno) -> &'static str {

@@ -9,10 +9,10 @@ use doorbell_common::host::Host;
 use e2e_kubelet::Admission;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::node::{BIN, Node};
-use crate::plugin::{FAST, Plugin};
-use crate::refusals::cni;
-use crate::{Story, pods};
+use crate::Story;
+use crate::rig::node::{BIN, Node};
+use crate::rig::plugin::{FAST, Plugin};
+use crate::rig::{cni, pods};
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1

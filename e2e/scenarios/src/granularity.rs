@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e_kubelet::Kubelet;
 
-use crate::node::Node;
-use crate::plugin::{self, Plugin};
-use crate::{Story, outside, pods};
+use crate::Story;
+use crate::rig::node::Node;
+use crate::rig::plugin::{self, Plugin};
+use crate::rig::{outside, pods};
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::Story;
-use crate::node::Node;
-use crate::plugin::{self, FAST, Plugin};
+use crate::rig::node::Node;
+use crate::rig::plugin::{self, FAST, Plugin};
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1

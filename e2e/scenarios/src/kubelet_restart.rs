@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::Story;
-use crate::node::Node;
-use crate::plugin::{FAST, Plugin};
+use crate::rig::node::Node;
+use crate::rig::plugin::{FAST, Plugin};
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1

@@ -7,9 +7,10 @@ use doorbell_common::claim;
 use doorbell_common::host::Host;
 use e2e_kubelet::Admission;
 
-use crate::node::Node;
-use crate::plugin::{FAST, Plugin};
-use crate::{Story, outside, pods};
+use crate::Story;
+use crate::rig::node::Node;
+use crate::rig::plugin::{FAST, Plugin};
+use crate::rig::{outside, pods};
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1

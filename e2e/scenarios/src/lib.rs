@@ -2,7 +2,7 @@
 //!
 //! A scenario is a file: a function that runs in the guest, tells its [`story`] and fails at the first thing that is
 //! not as it should be. [`SCENARIOS`] says what machine each one needs. [`host`] builds the binaries and boots the
-//! machine; [`node`], [`plugin`] and [`outside`] are what a scenario is told with.
+//! machine; [`rig`] is what a scenario is told with.
 
 mod busy;
 mod granularity;
@@ -11,11 +11,8 @@ mod isolation;
 mod kubelet_restart;
 mod late_del;
 mod main_job;
-mod node;
-mod outside;
-mod plugin;
-mod pods;
 mod refusals;
+mod rig;
 mod story;
 
 use std::future::Future;

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, ensure};
 use e2e_kubelet::{Admission, Kubelet, PodUid};
 use e2e_probe::report::Done;
 
-use crate::node::Node;
-use crate::plugin::{self, FAST, Plugin};
-use crate::{Story, outside, pods};
+use crate::Story;
+use crate::rig::node::Node;
+use crate::rig::plugin::{self, FAST, Plugin};
+use crate::rig::{outside, pods};
 
 /// VFs 0 and 1 are handed out; VF 3 is the far end.
 const CONFIG: &str = "\

@@ -1,19 +1,20 @@
 //! What is refused: by Allocate, and by ADD for a device that is not the pod's. Nothing is left behind.
 
-pub(crate) mod cni;
-
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use doorbell_common::host::Host;
+use doorbell_common::kernel::pci;
 use doorbell_common::kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
 use doorbell_common::kubelet::deviceplugin::{AllocateRequest, ContainerAllocateRequest};
 use e2e_kubelet::Admission;
 use tonic::Code;
 use tonic::transport::Endpoint;
 
-use crate::node::Node;
-use crate::plugin::{FAST, Plugin};
-use crate::{Story, pods};
+use crate::Story;
+use crate::rig::node::Node;
+use crate::rig::plugin::{FAST, Plugin};
+use crate::rig::{cni, pods};
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1
@@ -37,11 +38,7 @@ pub(crate) async fn refusals(story: Story) -> Result<()> {
         ensure!(refused.code() == Code::InvalidArgument, "Allocate of `{id}`: {refused:?}");
     }
     story.tell("Allocate of an unknown id is InvalidArgument");
-    doorbell_common::kernel::pci::bind(
-        &doorbell_common::host::Host::real(),
-        "0000:01:00.2".parse()?,
-        "virtio-pci",
-    )?;
+    pci::bind(&Host::real(), "0000:01:00.2".parse()?, "virtio-pci")?;
     let refused =
         allocate("0000:01:00.2").await?.err().context("Allocate took a VF that is off its driver")?;
     ensure!(
@@ -49,11 +46,7 @@ pub(crate) async fn refusals(story: Story) -> Result<()> {
         "{refused:?}"
     );
     story.tell(format!("Allocate of a VF that was rebound: {}", refused.message()));
-    doorbell_common::kernel::pci::bind(
-        &doorbell_common::host::Host::real(),
-        "0000:01:00.2".parse()?,
-        "vfio-pci",
-    )?;
+    pci::bind(&Host::real(), "0000:01:00.2".parse()?, "vfio-pci")?;
 
     let Admission::Admitted(pod) = kubelet.admit(pods::probing("a", FAST, "10.9.0.11")).await? else {
         anyhow::bail!("the pod was not admitted");

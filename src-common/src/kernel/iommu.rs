@@ -32,6 +32,12 @@ impl FromStr for GroupId {
     }
 }
 
+/// The group that a function belongs to now; `None` without an IOMMU.
+pub fn group_of(host: &Host, address: PciAddress) -> host::Result<Option<GroupId>> {
+    let name = host.link_name(format!("{}/iommu_group", pci::folder(address)))?;
+    Ok(name.and_then(|name| name.parse().ok()))
+}
+
 /// Members of the group that could be driven by somebody: all but bridges.
 ///
 /// A member that is no PCI function keeps its sysfs name: what it is does not matter, that it is there does.

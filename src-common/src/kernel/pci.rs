@@ -11,7 +11,6 @@ pub use bind::{BindError, bind};
 pub use config::{Capability, CapabilityError, ConfigSpace};
 
 use crate::host::{self, Host};
-use crate::kernel::iommu::GroupId;
 
 const DEVICES: &str = "/sys/bus/pci/devices";
 
@@ -42,14 +41,12 @@ pub struct Function {
     pub driver: Option<String>,
     /// NUMA node, where the platform says one.
     pub numa_node: Option<u32>,
-    /// IOMMU group, where an IOMMU is on.
-    pub iommu_group: Option<GroupId>,
     /// Base address registers.
     pub bars: Bars,
 }
 
 impl Function {
-    /// Reads six small files of the function's folder.
+    /// Reads five small files of the function's folder.
     pub fn read(host: &Host, address: PciAddress) -> host::Result<Self> {
         let folder = folder(address);
         let text = |name: &str| host.read_text(format!("{folder}/{name}"));
@@ -62,7 +59,6 @@ impl Function {
             numa_node: host
                 .read_text_if_any(format!("{folder}/numa_node"))?
                 .and_then(|node| node.parse().ok()),
-            iommu_group: iommu_group(host, address)?,
             bars: Bars::parse(&text("resource")?),
         })
     }
@@ -71,12 +67,6 @@ impl Function {
 /// The driver that a function is bound to now.
 pub fn driver(host: &Host, address: PciAddress) -> host::Result<Option<String>> {
     host.link_name(format!("{}/driver", folder(address)))
-}
-
-/// The IOMMU group that a function belongs to now; group numbers shift between boots.
-pub fn iommu_group(host: &Host, address: PciAddress) -> host::Result<Option<GroupId>> {
-    let name = host.link_name(format!("{}/iommu_group", folder(address)))?;
-    Ok(name.and_then(|name| name.parse().ok()))
 }
 
 /// Class code: base class, subclass, programming interface.

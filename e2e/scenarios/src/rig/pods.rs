@@ -9,8 +9,8 @@ use doorbell_common::subdevice::DeviceId;
 use e2e_kubelet::{ContainerSpec, Kubelet, PodSpec, PodUid};
 use e2e_probe::report::{Done, Event, Up};
 
-use crate::node::BIN;
-use crate::outside;
+use crate::rig::node::BIN;
+use crate::rig::outside;
 
 /// The one container of a probe pod.
 pub(crate) const CONTAINER: &str = "probe";

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::node::{BIN, command};
+use crate::rig::node::{BIN, command};
 
 /// Where its config goes.
 pub(crate) const CONFIG: &str = "/etc/doorbell/config.yaml";

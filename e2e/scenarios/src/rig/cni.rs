@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::node::BIN;
+use crate::rig::node::BIN;
 
 /// What the binary answered.
 pub(crate) struct Answer(Output);

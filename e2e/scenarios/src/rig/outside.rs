@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::pci::{self, PciAddress};
 
-use crate::node::command;
+use crate::rig::node::command;
 
 const NETNS: &str = "outside";
 /// Its address.
