@@ -1,7 +1,5 @@
 //! Which devices this call is about: what the kubelet gave the pod, and what the configuration names, must agree.
 
-use std::collections::BTreeMap;
-
 use doorbell_common::claim::Pod;
 use doorbell_common::formats::cni::NetConf;
 use doorbell_common::formats::descriptor::{self, Device};
@@ -17,41 +15,37 @@ use crate::podresources::{self, Held};
 /// In a chain without a named device all of the pod's are wired, none included: the chain serves every pod of the
 /// node. A network of its own stands for exactly one.
 pub fn devices(host: &Host, pod: &Pod, conf: &NetConf) -> Result<Vec<Device>, Failure> {
-    let ours = ours(host)?;
     let named = call::named_device(conf)?;
-    if let Some(id) = named.as_ref().filter(|id| !ours.contains_key(id)) {
-        return Err(Failure::new(NO_SUCH_DEVICE, format!("the plugin advertises no device {id}")));
+    let chained = conf.prev_result.is_some();
+    match &named {
+        Some(id) if descriptor::read_device(host, id)?.is_none() => {
+            return Err(Failure::new(NO_SUCH_DEVICE, format!("the plugin advertises no device {id}")));
+        }
+        // A node without our devices pays nothing for the chain.
+        None if chained && descriptor::ids(host)?.is_empty() => return Ok(Vec::new()),
+        _ => {}
     }
-    // A node without our devices pays nothing for the chain.
-    if ours.is_empty() && conf.prev_result.is_some() {
-        return Ok(Vec::new());
-    }
-    let held = podresources::devices(host, pod)?;
-    choose(pod, ours, &held, named.as_ref(), conf.prev_result.is_some())
+    let mine = ours(host, &podresources::devices(host, pod)?)?;
+    choose(pod, mine, named.as_ref(), chained)
 }
 
-/// What the plugin describes, and so advertises or has advertised.
-fn ours(host: &Host) -> Result<BTreeMap<DeviceId, Device>, Failure> {
-    let mut ours = BTreeMap::new();
-    for id in descriptor::ids(host)? {
-        if let Some(device) = descriptor::read_device(host, &id)? {
-            ours.insert(id, device);
-        }
+/// Those of a pod's devices that the plugin describes, under the resource that the kubelet knows them by.
+fn ours(host: &Host, held: &[Held]) -> Result<Vec<Device>, Failure> {
+    let mut ours = Vec::new();
+    for held in held {
+        let Ok(id) = held.id.parse() else { continue };
+        ours.extend(descriptor::read_device(host, &id)?.filter(|device| device.resource == held.resource));
     }
+    ours.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(ours)
 }
 
 fn choose(
     pod: &Pod,
-    ours: BTreeMap<DeviceId, Device>,
-    held: &[Held],
+    mut mine: Vec<Device>,
     named: Option<&DeviceId>,
     chained: bool,
 ) -> Result<Vec<Device>, Failure> {
-    let is_held = |device: &Device| {
-        held.iter().any(|held| held.resource == device.resource && held.id == device.id.as_str())
-    };
-    let mut mine: Vec<Device> = ours.into_values().filter(is_held).collect();
     let pod = format!("{}/{}", pod.namespace, pod.name);
     match named {
         Some(id) => {

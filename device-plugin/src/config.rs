@@ -173,6 +173,9 @@ impl Config {
                 let message = format!("pool `{}` is there already", pool.name);
                 return Err(invalid(referenced.line(), format!("pools[{index}].name"), message));
             }
+            if let Some((part, message)) = pool.contradiction() {
+                return Err(invalid(referenced.line(), format!("pools[{index}].{part}"), message.to_owned()));
+            }
             pools.push(pool);
         }
         Ok(Self { resource_prefix, pools })
@@ -182,6 +185,23 @@ impl Config {
     #[must_use]
     pub fn resource(&self, pool: &PoolName) -> String {
         format!("{}/{pool}", self.resource_prefix)
+    }
+}
+
+impl Pool {
+    /// Fields that make no sense together: which one, and why.
+    fn contradiction(&self) -> Option<(&'static str, &'static str)> {
+        let prepare = self.prepare.as_ref()?;
+        if prepare.num_vfs.is_some() && self.select.pf_names.is_empty() {
+            return Some(("prepare.numVfs", "select.pfNames names no PF to make VFs on"));
+        }
+        if !self.select.drivers.is_empty() && !self.select.drivers.contains(&prepare.driver) {
+            return Some((
+                "select.drivers",
+                "once bound to prepare.driver, no VF would be selected any more",
+            ));
+        }
+        None
     }
 }
 

@@ -28,9 +28,12 @@ pub struct Pool {
 
 /// Prepares what the config asks for and lists what may be handed out.
 pub fn take(host: &Host, config: &Config, page: u64) -> host::Result<Inventory> {
-    prepare::make_vfs(host, config, &discovery::survey(host, page)?);
-    prepare::bind(host, config, &discovery::survey(host, page)?);
     let mut survey = discovery::survey(host, page)?;
+    for prepare in [prepare::make_vfs, prepare::bind] {
+        if prepare(host, config, &survey) {
+            survey = discovery::survey(host, page)?;
+        }
+    }
     proof::confirm(host, &mut survey);
     Ok(list(config, &survey))
 }

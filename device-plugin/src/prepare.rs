@@ -13,8 +13,9 @@ use tracing::{info, warn};
 use crate::config::{Config, Pool};
 use crate::discovery::{Survey, Vf};
 
-/// Makes the VFs that pools ask for. `survey` has the PFs; the new VFs are in the next survey.
-pub fn make_vfs(host: &Host, config: &Config, survey: &Survey) {
+/// Makes the VFs that pools ask for. Whether it made any: then they are in the next survey.
+pub fn make_vfs(host: &Host, config: &Config, survey: &Survey) -> bool {
+    let mut any = false;
     for pool in &config.pools {
         let Some(wanted) = pool.prepare.as_ref().and_then(|prepare| prepare.num_vfs) else { continue };
         for selector in &pool.select.pf_names {
@@ -24,29 +25,36 @@ pub fn make_vfs(host: &Host, config: &Config, survey: &Survey) {
             };
             match sriov::enable(host, pf.address, wanted) {
                 Ok(0) => {}
-                Ok(made) => info!(pool = %pool.name, pf = %pf.address, vfs = made, "VFs made"),
+                Ok(made) => {
+                    info!(pool = %pool.name, pf = %pf.address, vfs = made, "VFs made");
+                    any = true;
+                }
                 Err(error) => {
                     warn!(pool = %pool.name, pf = %pf.address, error = chain(&error), "VFs not made");
                 }
             }
         }
     }
+    any
 }
 
-/// Binds the selected VFs that are on no VFIO driver; gives what was tried and failed, by device.
-pub fn bind(host: &Host, config: &Config, survey: &Survey) {
+/// Binds the selected VFs that are on no VFIO driver. Whether it bound any.
+pub fn bind(host: &Host, config: &Config, survey: &Survey) -> bool {
+    let mut any = false;
     for (address, assignment) in survey.assign(config) {
         let pool = config.pools.iter().find(|pool| pool.name == assignment.pool);
         let (Some(pool), Some(Vf { device, .. })) = (pool, survey.vfs.get(&address)) else { continue };
-        if let Some(driver) = driver_to_bind(pool, device) {
-            match free(host, device)
-                .and_then(|()| pci::bind(host, address, driver).map_err(|error| chain(&error)))
-            {
-                Ok(()) => info!(pool = %pool.name, device = %address, driver, "VF bound"),
-                Err(error) => warn!(pool = %pool.name, device = %address, driver, error, "VF not bound"),
-            }
+        let Some(driver) = driver_to_bind(pool, device) else { continue };
+        let bound =
+            free(host, device).and_then(|()| pci::bind(host, address, driver).map_err(|error| chain(&error)));
+        match bound {
+            Ok(()) => info!(pool = %pool.name, device = %address, driver, "VF bound"),
+            Err(error) => warn!(pool = %pool.name, device = %address, driver, error, "VF not bound"),
         }
+        // A failed bind may have taken it off its driver all the same.
+        any = true;
     }
+    any
 }
 
 /// A VFIO driver of any name serves; what no check would let through is not taken off its driver.

@@ -8,9 +8,9 @@ use doorbell_common::kernel::iommu::GroupId;
 
 use super::*;
 
-fn device(id: &str) -> (DeviceId, Device) {
+fn device(id: &str) -> Device {
     let id: DeviceId = id.parse().unwrap();
-    let device = Device {
+    Device {
         api_version: "doorbell.dev/v1".to_owned(),
         id: id.clone(),
         pool: "fast".to_owned(),
@@ -34,19 +34,26 @@ fn device(id: &str) -> (DeviceId, Device) {
         },
         virtio_type: 1,
         numa_node: None,
-    };
-    (id, device)
+    }
 }
 
+/// What is chosen on a node that describes two devices, for a pod that holds these.
 fn chosen(held: &[(&str, &str)], named: Option<&str>, chained: bool) -> Result<Vec<String>, u32> {
-    let ours = ["0000:01:00.1", "0000:01:00.2"].map(device).into();
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::at(root.path());
+    for device in ["0000:01:00.1", "0000:01:00.2"].map(device) {
+        let folder = descriptor::folder(&device.id);
+        host.make_folder(&folder).unwrap();
+        host.replace(format!("{folder}/{}", descriptor::DEVICE_FILE), &descriptor::to_json(&device)).unwrap();
+    }
     let held: Vec<Held> = held
         .iter()
         .map(|(resource, id)| Held { resource: (*resource).to_owned(), id: (*id).to_owned() })
         .collect();
     let named = named.map(|id| id.parse::<DeviceId>().unwrap());
     let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
-    let chosen = choose(&pod, ours, &held, named.as_ref(), chained).map_err(|failure| failure.code)?;
+    let mine = ours(&host, &held).unwrap();
+    let chosen = choose(&pod, mine, named.as_ref(), chained).map_err(|failure| failure.code)?;
     Ok(chosen.iter().map(|device| device.id.to_string()).collect())
 }
 

@@ -75,6 +75,18 @@ fn a_pool_without_selectors_is_refused() {
 }
 
 #[test]
+fn fields_that_contradict_each_other_are_refused() {
+    let message = refused(&GOOD.replace("pfNames: [ens1f0#0-3]\n", "devices: ['1041']\n"));
+    assert!(message.starts_with("pools.yaml:3: pools[0].prepare.numVfs: "), "{message}");
+    let message = refused(&GOOD.replace("vendors: [1af4]", "drivers: [virtio-pci]"));
+    assert!(message.starts_with("pools.yaml:3: pools[0].select.drivers: "), "{message}");
+    assert!(
+        Config::parse("pools.yaml", &GOOD.replace("vendors: [1af4]", "drivers: [virtio-pci, vfio-pci]"))
+            .is_ok()
+    );
+}
+
+#[test]
 fn every_error_is_one_line() {
     for text in
         ["", "pools: [", "a: b", "apiVersion: v9\npools: []", "apiVersion: doorbell.dev/v1\npools: 3\n", "\t"]
