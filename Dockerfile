@@ -1,5 +1,5 @@
 # The image of the DaemonSet: two static binaries and nothing else.
-#   docker build --tag doorbell .
+#   docker build --tag doorbell:0.1.0 .
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .

@@ -9,7 +9,8 @@ help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 demo: linker ## the main job: two containers ring the doorbells of their own VFs, in a VM with real VFs
-	cargo run $(PROFILE) --package e2e-scenarios --bin doorbell-demo
+	cargo build --workspace --all-targets $(PROFILE)
+	$${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/testbed/doorbell-demo
 
 test: linker ## every test; those that need VFs boot the testbed
 	cargo test --workspace --all-targets $(PROFILE)
@@ -18,7 +19,7 @@ test: linker ## every test; those that need VFs boot the testbed
 check: linker ## formatting, lints, licences and sources of dependencies, documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(PROFILE) -- --deny warnings
-	@command -v cargo-deny >/dev/null || { echo "installing by cargo: cargo-deny"; cargo install --locked cargo-deny; }
+	@command -v cargo-deny >/dev/null || { echo "installing by cargo: cargo-deny"; cargo install --locked cargo-deny@0.20.2; }
 	cargo deny check bans licenses sources
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items $(PROFILE)
 
@@ -29,5 +30,5 @@ shell: linker ## a shell in the testbed, for a person; leaving it powers off
 	cargo run $(PROFILE) --package e2e-testbed -- shell
 
 linker:
-	@command -v cc >/dev/null || { echo "installing by apt: gcc libc6-dev"; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev; }
+	@command -v cc >/dev/null && test -e "$$(cc -print-file-name=libc.a)" || { echo "installing by apt: gcc libc6-dev"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends gcc libc6-dev; }

@@ -5,6 +5,7 @@ use std::error::Error;
 use doorbell_common::claim::ClaimError;
 use doorbell_common::error::chain;
 use doorbell_common::formats::cni::{ErrorReply, VERSIONS, code};
+use doorbell_common::formats::descriptor::DescriptorError;
 use doorbell_common::host::HostError;
 use doorbell_common::trial::TrialError;
 use serde_json::Value;
@@ -15,7 +16,7 @@ pub const NO_SUCH_DEVICE: u32 = 100;
 pub const NOT_THIS_PODS: u32 = 101;
 /// No device is named and the pod holds none, or several, of ours.
 pub const NOT_ONE: u32 = 102;
-/// The device no longer passes the checks that it was advertised on.
+/// The device is not, or no longer, what its descriptor says.
 pub const NOT_ELIGIBLE: u32 = 103;
 /// The doorbell could not be mapped.
 pub const TRIAL_FAILED: u32 = 104;
@@ -56,23 +57,29 @@ impl Failure {
     }
 
     /// The error document, in the version of the request where that can be told.
-    pub fn document(&self, request: &str) -> Value {
+    pub fn document(&self, request: &[u8]) -> String {
         let newest = VERSIONS[VERSIONS.len() - 1];
-        let asked = serde_json::from_str::<Value>(request).ok();
+        let asked = serde_json::from_slice::<Value>(request).ok();
         let asked = asked.as_ref().and_then(|request| request.get("cniVersion")?.as_str());
         let version = VERSIONS.into_iter().find(|version| Some(*version) == asked).unwrap_or(newest);
-        serde_json::json!(ErrorReply {
-            cni_version: version.to_owned(),
-            code: self.code,
-            msg: self.msg.clone(),
-            details: self.details.clone(),
-        })
+        let (msg, details) = (self.msg.clone(), self.details.clone());
+        ErrorReply { cni_version: version.to_owned(), code: self.code, msg, details }.document()
     }
 }
 
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         Self::new(code::IO, chain(&error))
+    }
+}
+
+impl From<DescriptorError> for Failure {
+    fn from(error: DescriptorError) -> Self {
+        let code = match error {
+            DescriptorError::Host(_) => code::IO,
+            DescriptorError::Malformed { .. } | DescriptorError::Foreign { .. } => NOT_ELIGIBLE,
+        };
+        Self::new(code, chain(&error))
     }
 }
 

@@ -15,24 +15,23 @@ pub mod whose;
 
 use doorbell_common::formats::cni::VersionReply;
 use doorbell_common::host::Host;
-use serde_json::Value;
 
 pub use failure::*;
 
 use call::{Call, Verb};
 
-/// One call of the protocol: `variable` reads the environment; the answer is what goes to stdout, if anything.
+/// One call of the protocol: `variable` reads the environment; the answer is the document for stdout, if any.
 pub fn answer(
     host: &Host,
     variable: impl Fn(&str) -> Option<String>,
-    stdin: &str,
-) -> Result<Option<Value>, Failure> {
+    stdin: &[u8],
+) -> Result<Option<String>, Failure> {
     let call = Call::parse(variable)?;
     match call.verb {
         Verb::Add => add::add(host, &call, &call::configuration(stdin)?).map(Some),
-        Verb::Del => call::configuration(stdin).and_then(|_| del::del(host, &call)).map(|()| None),
-        Verb::Status => call::configuration(stdin).and_then(|_| podresources::reachable(host)).map(|()| None),
-        Verb::Version => Ok(Some(serde_json::json!(VersionReply::ours()))),
+        Verb::Del => call::version(stdin).and_then(|()| del::del(host, &call)).map(|()| None),
+        Verb::Status => call::version(stdin).and_then(|()| podresources::reachable(host)).map(|()| None),
+        Verb::Version => Ok(Some(VersionReply::ours().document())),
         Verb::Check | Verb::Gc => Err(Failure::new(
             NOT_IMPLEMENTED,
             format!("{} is not implemented by this version: nothing was checked or changed", call.verb),

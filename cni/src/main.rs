@@ -8,9 +8,9 @@ use doorbell_common::formats::cni::code;
 use doorbell_common::host::Host;
 
 fn main() -> ExitCode {
-    let mut stdin = String::new();
+    let mut stdin = Vec::new();
     let answer = std::io::stdin()
-        .read_to_string(&mut stdin)
+        .read_to_end(&mut stdin)
         .map_err(|error| Failure::new(code::IO, "read the network configuration from stdin").because(&error))
         .and_then(|_| doorbell_cni::answer(&Host::real(), |name| std::env::var(name).ok(), &stdin));
     let (document, code) = match answer {

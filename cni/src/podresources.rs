@@ -19,8 +19,6 @@ const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 const ANSWER_FOR: Duration = Duration::from_secs(10);
 /// The kubelet lets through 100 calls a second in bursts of 10; a node that starts many pods at once runs into it.
 const RETRY_AFTER_MS: u64 = 20;
-/// The error of CNI's STATUS: ADD can't be served.
-const NOT_AVAILABLE: u32 = 50;
 
 /// A device that a pod holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +53,7 @@ pub fn devices(host: &Host, pod: &Pod) -> Result<Vec<Held>, Failure> {
 /// Whether an ADD could ask its question: the answer to STATUS.
 pub fn reachable(host: &Host) -> Result<(), Failure> {
     std::os::unix::net::UnixStream::connect(host.path(SOCKET)).map(drop).map_err(|error| {
-        Failure::new(NOT_AVAILABLE, format!("connect to the kubelet at {SOCKET}")).because(&error)
+        Failure::new(code::NOT_AVAILABLE, format!("connect to the kubelet at {SOCKET}")).because(&error)
     })
 }
 
@@ -88,8 +86,13 @@ async fn once(
         Err(status) if matches!(status.code(), Code::Unknown | Code::Unimplemented | Code::NotFound) => {}
         Err(status) => return Err(status),
     }
-    let pods = client.list(ListPodResourcesRequest {}).await?.into_inner().pod_resources;
-    Ok(pods.into_iter().find(|listed| listed.name == pod.name && listed.namespace == pod.namespace))
+    let mut pods = client.list(ListPodResourcesRequest {}).await?.into_inner().pod_resources;
+    pods.retain(|listed| listed.name == pod.name && listed.namespace == pod.namespace);
+    // Entries carry no UID, and older kubelets list terminated pods: of two of one name nobody can say which it is.
+    if pods.len() > 1 {
+        return Err(Status::unavailable(format!("{} pods of that name are listed", pods.len())));
+    }
+    Ok(pods.pop())
 }
 
 fn held(pod: PodResources) -> Vec<Held> {

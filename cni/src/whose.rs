@@ -7,7 +7,7 @@ use doorbell_common::host::Host;
 use doorbell_common::subdevice::DeviceId;
 
 use crate::call;
-use crate::failure::{Failure, NO_SUCH_DEVICE, NOT_ONE, NOT_THIS_PODS};
+use crate::failure::{Failure, NO_SUCH_DEVICE, NOT_ELIGIBLE, NOT_ONE, NOT_THIS_PODS};
 use crate::podresources::{self, Held};
 
 /// The devices to wire, in order of their ids.
@@ -29,12 +29,25 @@ pub fn devices(host: &Host, pod: &Pod, conf: &NetConf) -> Result<Vec<Device>, Fa
     choose(pod, mine, named.as_ref(), chained)
 }
 
-/// Those of a pod's devices that the plugin describes, under the resource that the kubelet knows them by.
+/// Those of a pod's devices that the plugin describes.
+///
+/// A descriptor that can't be read, or is of another resource than the kubelet says, is no reason to let the pod start
+/// unwired.
 fn ours(host: &Host, held: &[Held]) -> Result<Vec<Device>, Failure> {
     let mut ours = Vec::new();
-    for held in held {
-        let Ok(id) = held.id.parse() else { continue };
-        ours.extend(descriptor::read_device(host, &id)?.filter(|device| device.resource == held.resource));
+    for Held { resource, id } in held {
+        let Ok(id) = id.parse() else { continue };
+        match descriptor::read_device(host, &id)? {
+            None => {}
+            Some(device) if device.resource == *resource => ours.push(device),
+            Some(device) => {
+                let msg = format!(
+                    "the kubelet gave {id} as {resource}, and the plugin has it as {}",
+                    device.resource
+                );
+                return Err(Failure::new(NOT_ELIGIBLE, msg));
+            }
+        }
     }
     ours.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(ours)

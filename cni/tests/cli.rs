@@ -37,6 +37,20 @@ fn call(changed: &[(&str, &str)], stdin: &str) -> (Option<i32>, Value) {
     (output.status.code(), document)
 }
 
+/// Its host may have another libc, or none.
+#[test]
+fn it_is_linked_statically() {
+    const PT_INTERP: u32 = 3;
+    let program = std::fs::read(env!("CARGO_BIN_EXE_doorbell")).unwrap();
+    // ELF64: offset, size and number of the program headers, whose first word is their type.
+    let number = |at: usize, size: usize| {
+        program[at..at + size].iter().rev().fold(0_usize, |number, byte| number << 8 | usize::from(*byte))
+    };
+    let headers = (0..number(56, 2)).map(|index| number(32, 8) + index * number(54, 2));
+    let kinds: Vec<usize> = headers.map(|header| number(header, 4)).collect();
+    assert!(kinds.contains(&1) && !kinds.contains(&(PT_INTERP as usize)), "{kinds:?}");
+}
+
 #[test]
 fn version_lists_what_is_spoken() {
     let (code, document) = call(&[("CNI_COMMAND", "VERSION")], CONF);
@@ -57,7 +71,8 @@ fn each_missing_variable_is_4() {
 
 #[test]
 fn bad_json_is_6() {
-    for stdin in ["", "{", "[]", "null", r#"{"name":"net"}"#, r#"{"cniVersion":1,"name":"net"}"#] {
+    for stdin in ["", "{", "[]", "null", "\u{fffd}", r#"{"name":"net"}"#, r#"{"cniVersion":1,"name":"net"}"#]
+    {
         let (code, document) = call(&[], stdin);
         assert_eq!((code, &document["code"]), (Some(1), &json!(6)), "{stdin}");
     }

@@ -141,7 +141,7 @@ fn device(device: &Eligible) -> Device {
 /// The one place where a refusal becomes a gRPC status.
 fn status(refusal: &Refusal) -> Status {
     match refusal {
-        Refusal::Unknown { .. } => Status::invalid_argument(refusal.to_string()),
+        Refusal::Unknown { .. } | Refusal::NotASet(_) => Status::invalid_argument(refusal.to_string()),
         Refusal::Changed { .. } => Status::failed_precondition(refusal.to_string()),
     }
 }

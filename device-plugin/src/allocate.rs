@@ -3,14 +3,14 @@
 //! Nothing is bound, created or written here. The kubelet may ask twice for one device (an init container's is reused
 //! by an app container), and keeps the answer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use doorbell_common::error::chain;
 use doorbell_common::formats::descriptor;
 use doorbell_common::host::Host;
-use doorbell_common::kernel::{iommu, pci, vfio};
+use doorbell_common::kernel::{page, vfio};
 use doorbell_common::kubelet::deviceplugin::{ContainerAllocateResponse, DeviceSpec, Mount};
-use doorbell_common::subdevice::{DeviceId, Eligible};
+use doorbell_common::subdevice::{DeviceId, Eligible, SubDevice};
 use serde_json::json;
 
 use crate::config::PoolName;
@@ -27,6 +27,9 @@ pub enum Refusal {
         /// What was asked for.
         id: String,
     },
+    /// Nothing is asked for, or something twice.
+    #[error("`{0}` is no set of devices")]
+    NotASet(String),
     /// The device is not what was advertised.
     #[error("{id} is not what was advertised: {what}")]
     Changed {
@@ -56,8 +59,12 @@ pub fn answer(
     })
 }
 
-/// The devices with these ids, each still on the driver and in the group that it was advertised with, its node there.
+/// The devices with these ids, each examined afresh and found as it was advertised, its node there.
 pub fn verified<'a>(host: &Host, pool: &'a Pool, ids: &[String]) -> Result<Vec<&'a Eligible>, Refusal> {
+    let distinct: BTreeSet<&String> = ids.iter().collect();
+    if ids.is_empty() || distinct.len() != ids.len() {
+        return Err(Refusal::NotASet(ids.join(",")));
+    }
     ids.iter()
         .map(|id| {
             let unknown = || Refusal::Unknown { resource: pool.resource.clone(), id: id.clone() };
@@ -70,17 +77,14 @@ pub fn verified<'a>(host: &Host, pool: &'a Pool, ids: &[String]) -> Result<Vec<&
 }
 
 fn still_true(host: &Host, device: &Eligible) -> Result<(), String> {
-    let driver = pci::driver(host, device.address).map_err(|error| chain(&error))?;
-    if driver.as_deref() != Some(&device.driver) {
-        return Err(format!(
-            "it was on {} and is on {}",
-            device.driver,
-            driver.as_deref().unwrap_or("no driver")
-        ));
+    let page = page::size().map_err(|errno| format!("ask for the page size: {errno}"))?;
+    let found = SubDevice::examine(host, device.address, page).map_err(|error| chain(&error))?;
+    let now = found.eligible().map_err(|reasons| reasons.join("; "))?;
+    if now.driver != device.driver {
+        return Err(format!("it was on {} and is on {}", device.driver, now.driver));
     }
-    let group = iommu::group_of(host, device.address).map_err(|error| chain(&error))?;
-    if group != Some(device.isolation.group) {
-        return Err(format!("it was in IOMMU group {} and no longer is", device.isolation.group));
+    if now != *device {
+        return Err("its group or its doorbell is another than it was".to_owned());
     }
     let node = vfio::group_node(device.isolation.group);
     if !host.exists(&node) {

@@ -14,7 +14,7 @@ use doorbell_common::kernel::pci::PciAddress;
 use serde::{Deserialize, Deserializer, de};
 use serde_saphyr::Spanned;
 
-pub use names::{PoolName, ResourcePrefix};
+pub use names::{DriverName, PoolName, ResourcePrefix};
 pub use pf::{PfName, PfSelector};
 
 /// The whole file.
@@ -34,7 +34,18 @@ struct File {
     _api_version: ApiVersion,
     #[serde(default)]
     resource_prefix: ResourcePrefix,
-    pools: Vec<Spanned<Pool>>,
+    pools: Vec<PoolFields>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PoolFields {
+    name: Spanned<PoolName>,
+    access: Access,
+    #[serde(default)]
+    runtime: Runtime,
+    select: Spanned<Select>,
+    prepare: Option<Spanned<Prepare>>,
 }
 
 /// Versions of the file's shape.
@@ -46,15 +57,13 @@ pub enum ApiVersion {
 }
 
 /// One extended resource and the sub-devices behind it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Pool {
     /// Last part of the resource name.
     pub name: PoolName,
     /// How a pod drives the sub-device.
     pub access: Access,
     /// Container runtime of the pods that take from this pool; `runc` by default.
-    #[serde(default)]
     pub runtime: Runtime,
     /// Which sub-devices.
     pub select: Select,
@@ -82,7 +91,7 @@ pub struct Select {
     /// PCI device ids of VFs.
     pub devices: Vec<HexId>,
     /// Drivers that VFs are bound to when they are found.
-    pub drivers: Vec<String>,
+    pub drivers: Vec<DriverName>,
     /// PFs, with VF numbers: `ens1f0`, `ens1f0#0-7,9`, `0000:01:00.0#2`.
     pub pf_names: Vec<PfSelector>,
 }
@@ -94,7 +103,7 @@ struct SelectFields {
     pci_addresses: Vec<PciAddress>,
     vendors: Vec<HexId>,
     devices: Vec<HexId>,
-    drivers: Vec<String>,
+    drivers: Vec<DriverName>,
     pf_names: Vec<PfSelector>,
 }
 
@@ -105,8 +114,8 @@ pub struct Prepare {
     /// Makes this many VFs on each PF in `select.pfNames` that has none; more are left as they are.
     pub num_vfs: Option<u32>,
     /// Binds each selected VF to this driver; `vfio-pci` by default. One on another VFIO driver stays there.
-    #[serde(default = "vfio_pci")]
-    pub driver: String,
+    #[serde(default)]
+    pub driver: DriverName,
 }
 
 /// A 16-bit PCI id in hex, as `lspci -n` prints it: `1af4`.
@@ -117,7 +126,7 @@ pub struct HexId(pub u16);
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("{file}: {source}")]
+    #[error("{file}")]
     Unreadable {
         /// The file.
         file: String,
@@ -158,25 +167,23 @@ impl Config {
             let parsed = File::deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track));
             if parsed.is_err() {
                 // `Spanned` shows in the path as a field of its own.
-                field = track.path().to_string().replace("].value", "]");
+                field = track.path().to_string().replace(".value", "");
             }
             parsed
         });
-        let File { resource_prefix, pools: spanned, .. } = parsed.map_err(|error| {
+        let File { resource_prefix, pools: fields, .. } = parsed.map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
             invalid(line, field, message(&error))
         })?;
 
         let mut pools: Vec<Pool> = Vec::new();
-        for (index, Spanned { value: pool, referenced, .. }) in spanned.into_iter().enumerate() {
-            if pools.iter().any(|other| other.name == pool.name) {
-                let message = format!("pool `{}` is there already", pool.name);
-                return Err(invalid(referenced.line(), format!("pools[{index}].name"), message));
+        for (index, fields) in fields.into_iter().enumerate() {
+            if let Some((line, part, message)) = fields.contradiction(&pools) {
+                return Err(invalid(line, format!("pools[{index}].{part}"), message));
             }
-            if let Some((part, message)) = pool.contradiction() {
-                return Err(invalid(referenced.line(), format!("pools[{index}].{part}"), message.to_owned()));
-            }
-            pools.push(pool);
+            let PoolFields { name, access, runtime, select, prepare } = fields;
+            let prepare = prepare.map(|prepare| prepare.value);
+            pools.push(Pool { name: name.value, access, runtime, select: select.value, prepare });
         }
         Ok(Self { resource_prefix, pools })
     }
@@ -188,18 +195,22 @@ impl Config {
     }
 }
 
-impl Pool {
-    /// Fields that make no sense together: which one, and why.
-    fn contradiction(&self) -> Option<(&'static str, &'static str)> {
-        let prepare = self.prepare.as_ref()?;
-        if prepare.num_vfs.is_some() && self.select.pf_names.is_empty() {
-            return Some(("prepare.numVfs", "select.pfNames names no PF to make VFs on"));
+impl PoolFields {
+    /// What makes no sense beside the rest of the file: line, field, reason.
+    fn contradiction(&self, before: &[Pool]) -> Option<(u64, &'static str, String)> {
+        let (name, select) = (&self.name, &self.select);
+        if before.iter().any(|other| other.name == name.value) {
+            let message = format!("pool `{}` is there already", name.value);
+            return Some((name.referenced.line(), "name", message));
         }
-        if !self.select.drivers.is_empty() && !self.select.drivers.contains(&prepare.driver) {
-            return Some((
-                "select.drivers",
-                "once bound to prepare.driver, no VF would be selected any more",
-            ));
+        let prepare = self.prepare.as_ref()?;
+        if prepare.value.num_vfs.is_some() && select.value.pf_names.is_empty() {
+            let message = "select.pfNames names no PF to make VFs on".to_owned();
+            return Some((prepare.referenced.line(), "prepare.numVfs", message));
+        }
+        if !select.value.drivers.is_empty() && !select.value.drivers.contains(&prepare.value.driver) {
+            let message = "once bound to prepare.driver, no VF would be selected any more".to_owned();
+            return Some((select.referenced.line(), "select.drivers", message));
         }
         None
     }
@@ -210,6 +221,8 @@ fn message(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let text = text.split('\n').next().unwrap_or_default();
     let end = text.rfind(" at line ").unwrap_or(text.len());
+    // Advice for programs that call the parser, not for the file's author.
+    let end = text.find(", set DuplicateKeyPolicy").unwrap_or(end);
     text[..end].to_owned()
 }
 
@@ -227,7 +240,8 @@ impl TryFrom<SelectFields> for Select {
 impl<'de> Deserialize<'de> for HexId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let parsed = (text.len() == 4).then(|| u16::from_str_radix(&text, 16).ok()).flatten();
+        let is_id = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let parsed = u16::from_str_radix(&text, 16).ok().filter(|_| is_id);
         parsed.map(Self).ok_or_else(|| {
             de::Error::custom(format!("`{text}` is no PCI id: expected four hex digits, such as 1af4"))
         })
@@ -238,10 +252,6 @@ impl fmt::Display for HexId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04x}", self.0)
     }
-}
-
-fn vfio_pci() -> String {
-    "vfio-pci".to_owned()
 }
 
 #[cfg(test)]

@@ -41,12 +41,16 @@ pub fn survey(host: &Host, page: u64) -> host::Result<Survey> {
             match SubDevice::examine(host, *address, page) {
                 Ok(device) => drop(survey.vfs.insert(*address, Vf { pf: pf.address, index: *index, device })),
                 // Removed between the listing and the look at it: it is not there.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !sriov::is_vf(host, *address) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && is_gone(host, *address) => {}
                 Err(error) => drop(survey.unreadable.insert(*address, chain(&error))),
             }
         }
     }
     Ok(survey)
+}
+
+fn is_gone(host: &Host, address: PciAddress) -> bool {
+    matches!(sriov::pf_of(host, address), Ok(None))
 }
 
 impl Survey {
@@ -75,7 +79,7 @@ impl Survey {
             && where_given(!devices.is_empty(), devices.iter().any(|id| id.0 == function.device))
             && where_given(
                 !drivers.is_empty(),
-                drivers.iter().any(|name| Some(name) == function.driver.as_ref()),
+                function.driver.as_deref().is_some_and(|now| drivers.iter().any(|name| name == now)),
             )
             && where_given(
                 !pf_names.is_empty(),

@@ -34,7 +34,8 @@ pub fn take(host: &Host, config: &Config, page: u64) -> host::Result<Inventory> 
             survey = discovery::survey(host, page)?;
         }
     }
-    proof::confirm(host, &mut survey);
+    let assigned = survey.assign(config);
+    proof::confirm(host, &mut survey, |address| assigned.contains_key(&address));
     Ok(list(config, &survey))
 }
 

@@ -15,7 +15,7 @@ use doorbell_common::kubelet::deviceplugin::RegisterRequest;
 use doorbell_common::kubelet::deviceplugin::device_plugin_server::DevicePluginServer;
 use doorbell_common::kubelet::deviceplugin::registration_client::RegistrationClient;
 use futures_util::{StreamExt, TryFutureExt};
-use inotify::{Inotify, WatchMask};
+use inotify::{EventMask, Inotify, WatchMask};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,8 +35,8 @@ const API_VERSION: &str = "v1beta1";
 const RETRY: Duration = Duration::from_millis(100);
 /// A registration is one small call; a kubelet that takes longer is asked again.
 const REGISTER_FOR: Duration = Duration::from_secs(10);
-/// How long open streams may take to end at shutdown.
-const DRAIN_FOR: Duration = Duration::from_secs(2);
+/// How long calls in flight may take to end: a kubelet that is back waits for us behind it.
+const DRAIN_FOR: Duration = Duration::from_millis(500);
 
 /// Serves and registers every pool of the inventory until `closing`.
 pub async fn serve(
@@ -91,7 +91,9 @@ async fn watch_kubelet(
         };
         let event = event.context("the watch on the kubelet's folder ended")?;
         let event = event.context("read the watch on the kubelet's folder")?;
-        if event.name.as_deref().is_some_and(|name| name == KUBELET_SOCKET) {
+        // Where events were lost, one of them may have been it.
+        let lost = event.mask.contains(EventMask::Q_OVERFLOW);
+        if lost || event.name.as_deref().is_some_and(|name| name == KUBELET_SOCKET) {
             generation.send_modify(|generation| *generation += 1);
         }
     }
@@ -143,7 +145,7 @@ impl ServedPool {
         }
         over.cancel();
         if tokio::time::timeout(DRAIN_FOR, tasks.join_all()).await.is_err() {
-            warn!(pool = %self.name, "streams still open, dropped");
+            warn!(pool = %self.name, "calls still in flight, left behind");
         }
         Ok(())
     }
@@ -152,13 +154,14 @@ impl ServedPool {
     async fn register_and_wait(&self) {
         let mut reported = false;
         loop {
-            match tokio::time::timeout(REGISTER_FOR, self.register()).await {
+            let failure = match tokio::time::timeout(REGISTER_FOR, self.register()).await {
                 Ok(Ok(())) => break,
-                Ok(Err(error)) if !reported => {
-                    warn!(pool = %self.name, error = format!("{error:#}"), "not registered yet, trying on");
-                    reported = true;
-                }
-                _ => {}
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(_) => format!("no answer within {} s", REGISTER_FOR.as_secs()),
+            };
+            if !reported {
+                warn!(pool = %self.name, error = failure, "not registered yet, trying on");
+                reported = true;
             }
             tokio::time::sleep(RETRY).await;
         }

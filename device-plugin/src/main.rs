@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use doorbell_common::host::Host;
+use doorbell_common::kernel::page;
 use doorbell_device_plugin::config::{Config, ConfigError};
 use doorbell_device_plugin::{run, scan};
-use nix::unistd::{SysconfVar, sysconf};
 use tracing_subscriber::EnvFilter;
 
 /// Gives pods VF-backed virtio sub-devices whose doorbell is proven.
@@ -28,7 +28,7 @@ enum Command {
         #[arg(long, default_value = "/etc/doorbell/config.yaml")]
         config: PathBuf,
     },
-    /// Shows every VF, its verdicts, and why it is or isn't advertised. Changes nothing.
+    /// Shows every VF, its verdicts, and why it is or isn't advertised. Makes, binds and advertises nothing.
     Scan {
         /// The config file whose pools are shown; without it no pool selects anything.
         #[arg(long)]
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 
 fn work(command: Command) -> Result<()> {
     let host = Host::real();
-    let page = page_size()?;
+    let page = page::size().context("ask for the page size")?;
     match command {
         Command::Run { config } => {
             let config = Config::load(&config)?;
@@ -80,11 +80,6 @@ fn work(command: Command) -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn page_size() -> Result<u64> {
-    let size = sysconf(SysconfVar::PAGE_SIZE)?.context("the system has no page size")?;
-    Ok(u64::try_from(size)?)
 }
 
 #[expect(clippy::print_stderr, reason = "the one line that says why the program ends")]

@@ -3,79 +3,98 @@
 //! Only pools with a `prepare` section change the host, and only what their selectors name. What fails is reported
 //! and leaves its device unadvertised; the rest goes on.
 
+use std::collections::BTreeMap;
+
 use doorbell_common::claim;
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
-use doorbell_common::kernel::{pci, sriov};
-use doorbell_common::subdevice::SubDevice;
+use doorbell_common::kernel::pci::{self, PciAddress};
+use doorbell_common::kernel::sriov;
 use tracing::{info, warn};
 
-use crate::config::{Config, Pool};
+use crate::config::{Config, PoolName};
 use crate::discovery::{Survey, Vf};
 
-/// Makes the VFs that pools ask for. Whether it made any: then they are in the next survey.
+/// Makes the VFs that pools ask for. Whether the host may have changed: then a new survey shows it.
 pub fn make_vfs(host: &Host, config: &Config, survey: &Survey) -> bool {
-    let mut any = false;
+    let wanted = wanted_vfs(config, survey);
+    for (pf, wanted) in &wanted {
+        match sriov::enable(host, *pf, *wanted) {
+            Ok(0) => {}
+            Ok(made) => info!(pf = %pf, vfs = made, "VFs made"),
+            Err(error) => warn!(pf = %pf, error = chain(&error), "VFs not made"),
+        }
+    }
+    !wanted.is_empty()
+}
+
+/// The most VFs that any pool asks for, a PF: the kernel takes a number once.
+fn wanted_vfs(config: &Config, survey: &Survey) -> BTreeMap<PciAddress, u32> {
+    let mut wanted: BTreeMap<PciAddress, u32> = BTreeMap::new();
     for pool in &config.pools {
-        let Some(wanted) = pool.prepare.as_ref().and_then(|prepare| prepare.num_vfs) else { continue };
+        let Some(vfs) = pool.prepare.as_ref().and_then(|prepare| prepare.num_vfs) else { continue };
         for selector in &pool.select.pf_names {
-            let Some(pf) = survey.pfs.iter().find(|pf| selector.pf.is(pf)) else {
-                warn!(pool = %pool.name, pf = %selector.pf, "no such PF");
-                continue;
-            };
-            match sriov::enable(host, pf.address, wanted) {
-                Ok(0) => {}
-                Ok(made) => {
-                    info!(pool = %pool.name, pf = %pf.address, vfs = made, "VFs made");
-                    any = true;
+            match survey.pfs.iter().find(|pf| selector.pf.is(pf)) {
+                Some(pf) => {
+                    let most = wanted.entry(pf.address).or_default();
+                    *most = vfs.max(*most);
                 }
-                Err(error) => {
-                    warn!(pool = %pool.name, pf = %pf.address, error = chain(&error), "VFs not made");
-                }
+                None => warn!(pool = %pool.name, pf = %selector.pf, "no such PF"),
             }
         }
     }
-    any
+    wanted
 }
 
-/// Binds the selected VFs that are on no VFIO driver. Whether it bound any.
-pub fn bind(host: &Host, config: &Config, survey: &Survey) -> bool {
-    let mut any = false;
+/// A VF that its pool wants on a driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The pool.
+    pub pool: PoolName,
+    /// The driver.
+    pub driver: String,
+}
+
+/// What is to be bound: selected VFs on no VFIO driver, of any name, that sysfs shows nothing against. What no check
+/// would let through is not taken off its driver.
+#[must_use]
+pub fn bindings(config: &Config, survey: &Survey) -> BTreeMap<PciAddress, Binding> {
+    let mut bindings = BTreeMap::new();
     for (address, assignment) in survey.assign(config) {
         let pool = config.pools.iter().find(|pool| pool.name == assignment.pool);
-        let (Some(pool), Some(Vf { device, .. })) = (pool, survey.vfs.get(&address)) else { continue };
-        let Some(driver) = driver_to_bind(pool, device) else { continue };
-        let bound =
-            free(host, device).and_then(|()| pci::bind(host, address, driver).map_err(|error| chain(&error)));
+        let Some(prepare) = pool.and_then(|pool| pool.prepare.as_ref()) else { continue };
+        let wanted = survey.vfs.get(&address).is_some_and(|Vf { device, .. }| {
+            !device.on_vfio && device.doorbell.is_ok() && device.isolation.is_ok()
+        });
+        if wanted {
+            bindings.insert(address, Binding { pool: assignment.pool, driver: prepare.driver.to_string() });
+        }
+    }
+    bindings
+}
+
+/// Binds what is to be bound and free. Whether the host may have changed: a bind that fails may have taken the VF off
+/// its driver all the same.
+pub fn bind(host: &Host, config: &Config, survey: &Survey) -> bool {
+    let bindings = bindings(config, survey);
+    for (address, Binding { pool, driver }) in &bindings {
+        let bound = free(host, *address)
+            .and_then(|()| pci::bind(host, *address, driver).map_err(|error| chain(&error)));
         match bound {
-            Ok(()) => info!(pool = %pool.name, device = %address, driver, "VF bound"),
-            Err(error) => warn!(pool = %pool.name, device = %address, driver, error, "VF not bound"),
+            Ok(()) => info!(%pool, device = %address, driver, "VF bound"),
+            Err(error) => warn!(%pool, device = %address, driver, error, "VF not bound"),
         }
-        // A failed bind may have taken it off its driver all the same.
-        any = true;
     }
-    any
+    !bindings.is_empty()
 }
 
-/// A VFIO driver of any name serves; what no check would let through is not taken off its driver.
-fn driver_to_bind<'a>(pool: &'a Pool, device: &SubDevice) -> Option<&'a str> {
-    let prepare = pool.prepare.as_ref()?;
-    (!device.on_vfio && device.doorbell.is_ok() && device.isolation.is_ok()).then_some(&prepare.driver)
-}
-
-/// An unbind of a held device blocks for as long as it is held, and no signal ends it.
-fn free(host: &Host, device: &SubDevice) -> Result<(), String> {
-    match claim::read(host, &device.id()) {
-        Ok(None) => {}
-        Ok(Some(claim)) => {
-            return Err(format!(
-                "it is claimed for pod {}/{}",
-                claim.holder.pod.namespace, claim.holder.pod.name
-            ));
-        }
-        Err(error) => return Err(chain(&error)),
+/// Whether a VF may be taken off its driver, or why not: an unbind of a held device blocks for as long as it is held,
+/// and no signal ends it.
+pub fn free(host: &Host, address: PciAddress) -> Result<(), String> {
+    if claim::may_be_in_use(host, &address.into()) {
+        return Err("a pod has claimed it".to_owned());
     }
-    match pci::vdpa_children(host, device.function.address) {
+    match pci::vdpa_children(host, address) {
         Ok(children) if children.is_empty() => Ok(()),
         Ok(children) => Err(format!("it is the parent of vDPA device {}", children.join(", "))),
         Err(error) => Err(chain(&error)),

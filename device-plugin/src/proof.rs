@@ -12,8 +12,7 @@ use doorbell_common::host::Host;
 use doorbell_common::isolation::{Isolation, Refusal};
 use doorbell_common::kernel::iommu::GroupId;
 use doorbell_common::kernel::pci::PciAddress;
-use doorbell_common::subdevice::SubDevice;
-use doorbell_common::trial;
+use doorbell_common::trial::{self, TrialError};
 
 use crate::discovery::{Survey, Vf};
 
@@ -25,15 +24,16 @@ const FOLDER: &str = "/run/doorbell/attaches";
 enum Proof {
     Attaches,
     Fails(String),
-    /// No VF of the PF is on VFIO and free.
-    Untried(&'static str),
+    /// No VF of the PF could be opened.
+    Untried(String),
 }
 
-/// Confirms, or takes back, the isolation verdict of every VF on VFIO.
-pub fn confirm(host: &Host, survey: &mut Survey) {
+/// Confirms, or takes back, the isolation verdict of every VF. Only VFs that `may_open` has are opened: the others are
+/// somebody else's to use.
+pub fn confirm(host: &Host, survey: &mut Survey, may_open: impl Fn(PciAddress) -> bool) {
     let mut proofs: BTreeMap<PciAddress, Proof> = BTreeMap::new();
     for pf in survey.pfs.iter().map(|pf| pf.address) {
-        proofs.insert(pf, prove(host, pf, survey));
+        proofs.insert(pf, prove(host, pf, survey, &may_open));
     }
     for Vf { pf, device, .. } in survey.vfs.values_mut() {
         let Ok(isolation) = &device.isolation else { continue };
@@ -53,20 +53,22 @@ fn unproven(group: GroupId, reason: &str) -> Refusal {
     Refusal::Unproven { group, reason: reason.to_owned() }
 }
 
-fn prove(host: &Host, pf: PciAddress, survey: &Survey) -> Proof {
+fn prove(host: &Host, pf: PciAddress, survey: &Survey, may_open: &impl Fn(PciAddress) -> bool) -> Proof {
     let file = format!("{FOLDER}/{pf}");
     if host.exists(&file) {
         return Proof::Attaches;
     }
-    let mut proof = Proof::Untried("no VF of its PF is on a VFIO driver");
-    for Vf { device, .. } in survey.vfs.values().filter(|vf| vf.pf == pf && vf.device.on_vfio) {
+    let ours = |address: &PciAddress, vf: &Vf| vf.pf == pf && vf.device.on_vfio && may_open(*address);
+    let mut proof = Proof::Untried("no pool has a VF of its PF on a VFIO driver".to_owned());
+    for (_, Vf { device, .. }) in survey.vfs.iter().filter(|(address, vf)| ours(address, vf)) {
         let Ok(Isolation { group, .. }) = device.isolation else { continue };
-        if !is_free(host, device) {
-            proof = Proof::Untried("every VF of its PF is in use");
-            continue;
-        }
-        match trial::attach(host, group) {
-            Ok(()) => {
+        let tried = if claim::may_be_in_use(host, &device.id()) {
+            Proof::Untried("every VF of its PF is in use".to_owned())
+        } else {
+            attach(host, group)
+        };
+        match tried {
+            Proof::Attaches => {
                 // Kept so that later starts need not open a group; without it the next start attaches again.
                 let kept = host.make_folder(FOLDER).and_then(|()| host.replace(&file, b""));
                 if let Err(error) = kept {
@@ -74,15 +76,21 @@ fn prove(host: &Host, pf: PciAddress, survey: &Survey) -> Proof {
                 }
                 return Proof::Attaches;
             }
-            Err(error) if error.is_busy() => proof = Proof::Untried("every VF of its PF is in use"),
             // Perhaps only this VF's own trouble: another may still show that the PF's attach.
-            Err(error) => proof = Proof::Fails(chain(&error)),
+            Proof::Fails(_) => proof = tried,
+            Proof::Untried(_) if matches!(proof, Proof::Fails(_)) => {}
+            Proof::Untried(_) => proof = tried,
         }
     }
     proof
 }
 
-/// A claim that can't be read may be somebody's.
-fn is_free(host: &Host, device: &SubDevice) -> bool {
-    matches!(claim::read(host, &device.id()), Ok(None))
+fn attach(host: &Host, group: GroupId) -> Proof {
+    match trial::attach(host, group) {
+        Ok(()) => Proof::Attaches,
+        Err(error) if error.is_busy() => Proof::Untried("every VF of its PF is in use".to_owned()),
+        // A node that can't be opened says nothing of interrupts.
+        Err(error @ TrialError::Open { .. }) => Proof::Untried(chain(&error)),
+        Err(error) => Proof::Fails(chain(&error)),
+    }
 }

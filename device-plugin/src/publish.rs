@@ -1,6 +1,6 @@
 //! Writing each advertised device's descriptor, before it is advertised.
 
-use doorbell_common::claim::{self, ClaimError};
+use doorbell_common::claim;
 use doorbell_common::formats::descriptor::{
     self, API_VERSION, Access, DEVICE_FILE, Device, Doorbell, Effective, Isolation, Mediation, Nodes,
     Registers,
@@ -13,7 +13,7 @@ use crate::config::PoolName;
 use crate::inventory::Inventory;
 
 /// Brings the descriptors in line with the inventory. A file that is right already is not written.
-pub fn descriptors(host: &Host, inventory: &Inventory) -> Result<(), ClaimError> {
+pub fn descriptors(host: &Host, inventory: &Inventory) -> host::Result<()> {
     for (name, pool) in &inventory.pools {
         for device in pool.devices.values() {
             write(host, &describe(name, &pool.resource, device))?;
@@ -24,10 +24,11 @@ pub fn descriptors(host: &Host, inventory: &Inventory) -> Result<(), ClaimError>
 
 /// A device that is neither advertised nor claimed is no longer described; its folder stays, as containers may have
 /// it mounted.
-fn withdraw(host: &Host, inventory: &Inventory) -> Result<(), ClaimError> {
+fn withdraw(host: &Host, inventory: &Inventory) -> host::Result<()> {
     for id in descriptor::ids(host)? {
         let advertised = inventory.pools.values().any(|pool| pool.devices.contains_key(&id));
-        if !advertised && claim::read(host, &id)?.is_none() {
+        // A claim that can't be read is a claim: CNI's DEL may still want the descriptor.
+        if !advertised && matches!(claim::read(host, &id), Ok(None)) {
             host.remove(format!("{}/{DEVICE_FILE}", descriptor::folder(&id)))?;
         }
     }

@@ -1,15 +1,17 @@
-//! The command `scan`: every VF of the node, its verdicts, and why it is or isn't advertised. Changes nothing.
+//! The command `scan`: every VF of the node, its verdicts, and why it is or isn't advertised.
+//!
+//! It makes, binds and advertises nothing; like `run`, it attaches one free VF a PF where no earlier attach is known.
 
 use std::fmt::Write;
 
 use doorbell_common::doorbell::{Granularity, Refusal};
 use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::pci::PciAddress;
-use doorbell_common::subdevice::SubDevice;
 use serde::Serialize;
 
-use crate::config::{Config, PoolName};
+use crate::config::Config;
 use crate::discovery::{self, Assignment, Survey, Vf};
+use crate::prepare::{self, Binding};
 use crate::proof;
 
 /// One VF as `scan` shows it.
@@ -30,7 +32,7 @@ pub struct Row {
     pub iommu_group: Option<u32>,
     /// NUMA node.
     pub numa_node: Option<u32>,
-    /// Isolation class, `none` where nothing confines it.
+    /// Isolation class; `none` where nothing confines it, `unproven` where that is not known yet.
     pub isolation: String,
     /// Doorbell verdict: `exclusive`, `shared`, `none`, `unverifiable`.
     pub doorbell: String,
@@ -47,22 +49,30 @@ pub struct Row {
 /// Every VF, in bus order. Without a config no pool selects anything.
 pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec<Row>> {
     let mut survey = discovery::survey(host, page)?;
-    proof::confirm(host, &mut survey);
     let assigned = config.map(|config| survey.assign(config)).unwrap_or_default();
-    let mut rows: Vec<Row> =
-        survey.vfs.iter().map(|(address, vf)| row(vf, assigned.get(address), config)).collect();
+    // Before the attach is asked for: a VF that is yet to be bound can't be attached.
+    let bindings = config.map(|config| prepare::bindings(config, &survey)).unwrap_or_default();
+    proof::confirm(host, &mut survey, |address| assigned.contains_key(&address));
+    let mut rows: Vec<Row> = survey
+        .vfs
+        .iter()
+        .map(|(address, vf)| {
+            let binding = bindings.get(address).map(|binding| promise(host, *address, binding));
+            row(vf, assigned.get(address), binding)
+        })
+        .collect();
     rows.extend(unreadable(&survey));
     rows.sort_by_key(|row| row.address);
     Ok(rows)
 }
 
-fn row(vf: &Vf, assignment: Option<&Assignment>, config: Option<&Config>) -> Row {
+fn row(vf: &Vf, assignment: Option<&Assignment>, binding: Option<String>) -> Row {
     let Vf { pf, index, device } = vf;
     let function = &device.function;
     let mut reasons = device.eligible().err().unwrap_or_default();
-    match assignment {
-        Some(assignment) => reasons.extend(will_be_bound(device, &assignment.pool, config)),
-        None => reasons.push("no pool selects it".to_owned()),
+    reasons.extend(binding);
+    if assignment.is_none() {
+        reasons.push("no pool selects it".to_owned());
     }
     let verdict = device.doorbell.as_ref();
     Row {
@@ -73,10 +83,10 @@ fn row(vf: &Vf, assignment: Option<&Assignment>, config: Option<&Config>) -> Row
         driver: function.driver.clone(),
         iommu_group: device.iommu_group.map(|group| group.0),
         numa_node: function.numa_node,
-        isolation: device
-            .isolation
-            .as_ref()
-            .map_or("none".to_owned(), |isolation| isolation.class.to_string()),
+        isolation: match &device.isolation {
+            Ok(isolation) => isolation.class.to_string(),
+            Err(refusal) => refusal.verdict().to_owned(),
+        },
         doorbell: verdict.map_or_else(Refusal::verdict, |_| "exclusive").to_owned(),
         granularity: verdict.ok().map(|doorbell| doorbell.granularity),
         pool: assignment.map(|assignment| assignment.pool.to_string()),
@@ -86,10 +96,11 @@ fn row(vf: &Vf, assignment: Option<&Assignment>, config: Option<&Config>) -> Row
 }
 
 /// `scan` binds nothing, so a VF that `run` has yet to bind is told apart from one that nobody will.
-fn will_be_bound(device: &SubDevice, pool: &PoolName, config: Option<&Config>) -> Option<String> {
-    let pool = config?.pools.iter().find(|configured| configured.name == *pool)?;
-    let prepare = pool.prepare.as_ref().filter(|_| !device.on_vfio)?;
-    Some(format!("`run` binds it to {} first", prepare.driver))
+fn promise(host: &Host, address: PciAddress, Binding { driver, .. }: &Binding) -> String {
+    match prepare::free(host, address) {
+        Ok(()) => format!("`run` binds it to {driver} first"),
+        Err(reason) => format!("`run` does not bind it to {driver}: {reason}"),
+    }
 }
 
 fn unreadable(survey: &Survey) -> impl Iterator<Item = Row> {

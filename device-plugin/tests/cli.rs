@@ -69,10 +69,10 @@ fn a_missing_file_ends_it_with_2() {
     let output = run(Path::new("/nonexistent/pools.yaml"));
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
     assert!(said.contains("/nonexistent/pools.yaml: No such file"), "{said}");
 }
 
-/// The manifest is rendered from the chart, so this holds for both.
 #[test]
 fn the_config_in_the_manifest_is_one() {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/doorbell.yaml");

@@ -19,6 +19,7 @@ use crate::subdevice::DeviceId;
 const FOLDER: &str = "/var/lib/doorbell/claims";
 const SUFFIX: &str = ".json";
 const API_VERSION: &str = "doorbell.dev/v1";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// An ADD holds the lock for its trial mapping: some 300 ms, or 2 s while a killed holder goes.
 const LOCK_FOR: Duration = Duration::from_secs(10);
@@ -31,6 +32,8 @@ pub struct Claim {
     api_version: String,
     /// The device.
     pub id: DeviceId,
+    /// Boot in which it was made (`/proc/sys/kernel/random/boot_id`).
+    boot: String,
     /// The attachment that holds it.
     pub holder: Holder,
     /// What to undo, in the order in which it was done.
@@ -111,10 +114,9 @@ pub struct Lock {
 }
 
 impl Claim {
-    /// A claim with nothing done yet.
-    #[must_use]
-    pub fn new(id: DeviceId, holder: Holder) -> Self {
-        Self { api_version: API_VERSION.to_owned(), id, holder, undo: Vec::new() }
+    /// A claim of this boot with nothing done yet.
+    pub fn new(host: &Host, id: DeviceId, holder: Holder) -> host::Result<Self> {
+        Ok(Self { api_version: API_VERSION.to_owned(), id, boot: boot(host)?, holder, undo: Vec::new() })
     }
 }
 
@@ -131,6 +133,8 @@ impl Holder {
 pub fn lock(host: &Host, id: &DeviceId) -> Result<Lock, ClaimError> {
     let path = descriptor::folder(id);
     let failed = |source| ClaimError::Lock { path: path.clone(), source };
+    // A claim outlives a reboot, the folder below /run does not.
+    host.make_folder(&path)?;
     let mut folder = File::open(host.path(&path)).map_err(failed)?;
     let deadline = Instant::now() + LOCK_FOR;
     loop {
@@ -174,6 +178,21 @@ pub fn write(host: &Host, claim: &Claim) -> Result<(), ClaimError> {
     Ok(host.replace(path(&claim.id), &descriptor::to_json(claim))?)
 }
 
+/// Whether somebody may be using the device now: no process that a claim of an earlier boot speaks of is left. A claim
+/// that can't be read may be anybody's.
+#[must_use]
+pub fn may_be_in_use(host: &Host, id: &DeviceId) -> bool {
+    match (read(host, id), boot(host)) {
+        (Ok(None), _) => false,
+        (Ok(Some(claim)), Ok(boot)) => claim.boot == boot,
+        _ => true,
+    }
+}
+
+fn boot(host: &Host) -> host::Result<String> {
+    host.read_text(BOOT_ID)
+}
+
 /// Removes a claim; fine where there is none.
 pub fn remove(host: &Host, id: &DeviceId) -> Result<(), ClaimError> {
     Ok(host.remove(path(id))?)
@@ -188,10 +207,12 @@ mod tests {
     use super::*;
 
     fn claim() -> Claim {
+        let boot = "b1".to_owned();
         let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
         let [network, container_id, interface] = ["net", "c1", "eth0"].map(str::to_owned);
         let holder = Holder { network, container_id, interface, pod };
-        Claim { undo: vec![Undo::RemoveAttachment], ..Claim::new("0000:01:00.1".parse().unwrap(), holder) }
+        let id = "0000:01:00.1".parse().unwrap();
+        Claim { api_version: API_VERSION.to_owned(), id, boot, holder, undo: vec![Undo::RemoveAttachment] }
     }
 
     #[test]
@@ -214,10 +235,27 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_of_an_earlier_boot_is_nobodys() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        let boot = |id: &[u8]| {
+            host.make_folder("/proc/sys/kernel/random").unwrap();
+            host.replace(BOOT_ID, id).unwrap();
+        };
+        boot(b"b1\n");
+        assert!(!may_be_in_use(&host, &claim().id));
+        write(&host, &claim()).unwrap();
+        assert!(may_be_in_use(&host, &claim().id));
+        boot(b"b2\n");
+        assert!(!may_be_in_use(&host, &claim().id));
+        host.replace(path(&claim().id), b"{").unwrap();
+        assert!(may_be_in_use(&host, &claim().id));
+    }
+
+    #[test]
     fn the_lock_is_free_again_once_dropped() {
         let root = tempfile::tempdir().unwrap();
         let host = Host::at(root.path());
-        host.make_folder(descriptor::folder(&claim().id)).unwrap();
         drop(lock(&host, &claim().id).unwrap());
         let _held = lock(&host, &claim().id).unwrap();
     }

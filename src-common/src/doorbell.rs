@@ -17,6 +17,8 @@ const DOORBELL_BYTES: u64 = 2;
 pub struct Doorbell {
     /// BAR, which is also the VFIO region index.
     pub bar: u8,
+    /// Length of the BAR in bytes.
+    pub bar_length: u64,
     /// Bytes from the start of the BAR.
     pub offset: u32,
     /// Bytes of the notify area.
@@ -155,6 +157,7 @@ pub fn verify(config: &ConfigSpace, bars: &Bars, page: u64) -> Result<Doorbell, 
     }
     Ok(Doorbell {
         bar: area.bar,
+        bar_length: bar.length,
         offset: narrow(area.start, area)?,
         length: narrow(area.end - area.start, area)?,
         stride,

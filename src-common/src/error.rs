@@ -9,7 +9,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        // A transparent variant passes its source's text on; saying it twice helps nobody.
+        // Some libraries' errors repeat their source in their own text.
         if !text.ends_with(&cause_text) {
             text = format!("{text}: {cause_text}");
         }

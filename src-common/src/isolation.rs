@@ -9,7 +9,7 @@ use crate::error::chain;
 use crate::host::{self, Host};
 use crate::kernel::iommu::{self, GroupId};
 use crate::kernel::pci::PciAddress;
-use crate::kernel::vfio;
+use crate::kernel::{sriov, vfio};
 
 /// What confines a sub-device's DMA to its consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub enum Refusal {
         /// Its other members.
         others: Vec<String>,
     },
+    /// Its VFs then open only with a token that the PF's user hands out.
+    #[error("its PF {0} is on a VFIO driver itself")]
+    PfOnVfio(PciAddress),
     /// Interrupts of the function can be forged.
     #[error("module {0} has allow_unsafe_interrupts set")]
     UnsafeInterrupts(&'static str),
@@ -69,6 +72,17 @@ pub enum Refusal {
     Unreadable(String),
 }
 
+impl Refusal {
+    /// The verdict in one word: `none` or `unproven`.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match self {
+            Self::Unproven { .. } | Self::Unreadable(_) => "unproven",
+            _ => "none",
+        }
+    }
+}
+
 /// What sysfs alone shows of a function's isolation; the attach has to confirm it.
 pub fn verify(host: &Host, address: PciAddress) -> Result<Isolation, Refusal> {
     let unreadable = |error: host::HostError| Refusal::Unreadable(chain(&error));
@@ -85,6 +99,11 @@ pub fn verify(host: &Host, address: PciAddress) -> Result<Isolation, Refusal> {
     }
     if own.is_empty() {
         return Err(Refusal::Unreadable(format!("IOMMU group {group} does not list {this}")));
+    }
+    if let Some(pf) = sriov::pf_of(host, address).map_err(unreadable)?
+        && vfio::is_bound(host, pf).map_err(unreadable)?
+    {
+        return Err(Refusal::PfOnVfio(pf));
     }
     if let Some(module) = vfio::unsafe_interrupts(host).map_err(unreadable)? {
         return Err(Refusal::UnsafeInterrupts(module));

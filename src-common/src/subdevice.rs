@@ -65,7 +65,7 @@ pub struct Eligible {
 }
 
 impl SubDevice {
-    /// Examines a VF: nine small reads, no register touched. `page` is the host's page size.
+    /// Examines a VF by some fourteen small reads; no register is touched. `page` is the host's page size.
     pub fn examine(host: &Host, address: PciAddress, page: u64) -> host::Result<Self> {
         let function = Function::read(host, address)?;
         let virtio_type = virtio_pci::device_type(host, &function)?;

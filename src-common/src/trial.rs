@@ -25,8 +25,9 @@ use vfio_ioctls::{VfioContainer, VfioDevice, VfioError, VfioRegionInfoCap};
 use crate::doorbell::{Doorbell, Hull};
 use crate::host::Host;
 use crate::kernel::iommu::GroupId;
-use crate::kernel::pci::{self, Bar, PciAddress};
+use crate::kernel::pci::{self, PciAddress};
 use crate::kernel::{process, vfio};
+use crate::subdevice::Eligible;
 
 /// After a holder was killed its device takes some 80 ms to be free again; beyond this the holder lives.
 const BUSY_FOR: Duration = Duration::from_secs(2);
@@ -35,6 +36,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// What a trial mapping showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mapped {
+    /// BAR, which is also the VFIO region index.
+    pub region: u8,
     /// The pages that were mapped.
     pub hull: Hull,
     /// From opening the group to the mapping in place.
@@ -154,22 +157,17 @@ pub fn attach(host: &Host, group: GroupId) -> Result<(), TrialError> {
 ///
 /// Opening and closing each reset the function, so the next consumer finds it fresh. A busy group is tried again for
 /// up to two seconds: a killed holder's descriptors take a moment to go.
-pub fn map_doorbell(
-    host: &Host,
-    address: PciAddress,
-    group: GroupId,
-    doorbell: &Doorbell,
-    bar: Bar,
-) -> Result<Mapped, TrialError> {
+pub fn map_doorbell(host: &Host, device: &Eligible) -> Result<Mapped, TrialError> {
     if !host.is_real() {
         return Err(TrialError::NotReal);
     }
-    let node = vfio::group_node(group);
+    let Eligible { address, doorbell, .. } = *device;
+    let node = vfio::group_node(device.isolation.group);
     let deadline = Instant::now() + BUSY_FOR;
     loop {
         let started = Instant::now();
         // vfio-ioctls unwraps when it drops a device that vanished meanwhile: that must not end an ADD half-done.
-        let tried = catch_unwind(AssertUnwindSafe(|| open_and_map(host, address, doorbell, bar)));
+        let tried = catch_unwind(AssertUnwindSafe(|| open_and_map(host, address, &doorbell)));
         let tried = tried.unwrap_or_else(|_| {
             Err(TrialError::Region { address, what: "the device vanished while it was open".to_owned() })
         });
@@ -185,18 +183,15 @@ pub fn map_doorbell(
                 };
             }
             Err(error) => return Err(error),
-            Ok(mapped_at) => return Ok(Mapped { hull: doorbell.hull, took: mapped_at - started }),
+            Ok(mapped_at) => {
+                return Ok(Mapped { region: doorbell.bar, hull: doorbell.hull, took: mapped_at - started });
+            }
         }
     }
 }
 
 /// One open: attach, FLAGS_RESET, region info, mapping. Returns when the mapping stood.
-fn open_and_map(
-    host: &Host,
-    address: PciAddress,
-    doorbell: &Doorbell,
-    bar: Bar,
-) -> Result<Instant, TrialError> {
+fn open_and_map(host: &Host, address: PciAddress, doorbell: &Doorbell) -> Result<Instant, TrialError> {
     let opened = |source| TrialError::Device { address, source };
     let container = VfioContainer::new(None).map_err(opened)?;
     let sysfs = host.path(pci::folder(address));
@@ -210,26 +205,21 @@ fn open_and_map(
     if info.flags & VFIO_DEVICE_FLAGS_RESET == 0 {
         return Err(TrialError::NoReset(address));
     }
-    covered(&device, address, doorbell, bar)?;
+    covered(&device, address, doorbell)?;
     map_and_drop(&device, address, doorbell)?;
     Ok(Instant::now())
 }
 
 /// The region is the BAR that the verdict looked at, the driver lets it be mapped, and its holes are not the doorbell.
-fn covered(
-    device: &VfioDevice,
-    address: PciAddress,
-    doorbell: &Doorbell,
-    bar: Bar,
-) -> Result<(), TrialError> {
+fn covered(device: &VfioDevice, address: PciAddress, doorbell: &Doorbell) -> Result<(), TrialError> {
     let region = u32::from(doorbell.bar);
     let differs = |what| Err(TrialError::Region { address, what });
-    // vfio-ioctls shifts the regions behind one that it could not read: the size tells them apart.
+    // vfio-ioctls leaves out a region that it could not read, and the later ones shift: their sizes then differ.
     let size = device.get_region_size(region);
-    if size != bar.length {
+    if size != doorbell.bar_length {
         return differs(format!(
             "VFIO region {region} has {size:#x} bytes, BAR {region} has {:#x}",
-            bar.length
+            doorbell.bar_length
         ));
     }
     if device.get_region_flags(region) & VFIO_REGION_INFO_FLAG_MMAP == 0 {

@@ -52,8 +52,8 @@ fn chosen(held: &[(&str, &str)], named: Option<&str>, chained: bool) -> Result<V
         .collect();
     let named = named.map(|id| id.parse::<DeviceId>().unwrap());
     let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
-    let mine = ours(&host, &held).unwrap();
-    let chosen = choose(&pod, mine, named.as_ref(), chained).map_err(|failure| failure.code)?;
+    let chosen = ours(&host, &held).and_then(|mine| choose(&pod, mine, named.as_ref(), chained));
+    let chosen = chosen.map_err(|failure| failure.code)?;
     Ok(chosen.iter().map(|device| device.id.to_string()).collect())
 }
 
@@ -61,7 +61,15 @@ const FAST: &str = "doorbell.dev/fast";
 
 #[test]
 fn a_pod_without_our_devices_passes_through_a_chain() {
-    assert_eq!(chosen(&[("gpu.example/a100", "0000:01:00.1")], None, true), Ok(vec![]));
+    assert_eq!(
+        chosen(&[("gpu.example/a100", "0000:09:00.0"), ("x.example/y", "not/an/id")], None, true),
+        Ok(vec![])
+    );
+}
+
+#[test]
+fn a_device_under_another_resource_is_refused() {
+    assert_eq!(chosen(&[("doorbell.dev/renamed", "0000:01:00.1")], None, true), Err(NOT_ELIGIBLE));
 }
 
 #[test]

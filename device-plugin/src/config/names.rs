@@ -9,6 +9,8 @@ use serde::{Deserialize, de};
 const POOL_LENGTH: usize = 50;
 /// Length of a DNS subdomain (RFC 1123), which is what Kubernetes takes before the slash.
 const PREFIX_LENGTH: usize = 253;
+/// Length of one label in it.
+const LABEL_LENGTH: usize = 63;
 
 /// Name of a pool: `[a-z][-a-z0-9]*[a-z0-9]`. It is a CDI class too, hence the letter in front.
 ///
@@ -21,6 +23,10 @@ pub struct PoolName(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourcePrefix(String);
 
+/// Name of a PCI driver, as its folder in sysfs is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverName(String);
+
 /// Why a string is no name of that kind.
 #[derive(Debug, thiserror::Error)]
 pub enum BadName {
@@ -29,8 +35,13 @@ pub enum BadName {
         "`{0}` is no pool name: expected a lower-case letter, then letters, digits and inner dashes, 2 to {POOL_LENGTH} in all"
     )]
     Pool(String),
+    /// Not a driver's.
+    #[error("`{0}` is no driver name: expected letters, digits, `_` and `-`, such as vfio-pci")]
+    Driver(String),
     /// Not a resource prefix.
-    #[error("`{0}` is no resource prefix: expected a DNS name in lower case, such as doorbell.dev")]
+    #[error(
+        "`{0}` is no resource prefix: expected a DNS name in lower case outside of kubernetes.io, such as doorbell.dev"
+    )]
     Prefix(String),
 }
 
@@ -57,8 +68,46 @@ impl FromStr for ResourcePrefix {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let good = text.len() <= PREFIX_LENGTH && text.contains('.') && text.split('.').all(is_label);
+        // The kubelet takes no extended resource of Kubernetes' own domain, or with a quota's prefix.
+        let reserved = text.ends_with("kubernetes.io") || text.starts_with("requests.");
+        let is_label = |label: &str| is_label(label) && label.len() <= LABEL_LENGTH;
+        let good =
+            text.len() <= PREFIX_LENGTH && text.contains('.') && text.split('.').all(is_label) && !reserved;
         if good { Ok(Self(text.to_owned())) } else { Err(BadName::Prefix(text.to_owned())) }
+    }
+}
+
+impl FromStr for DriverName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        let good = !text.is_empty() && text.bytes().all(inner);
+        if good { Ok(Self(text.to_owned())) } else { Err(BadName::Driver(text.to_owned())) }
+    }
+}
+
+impl Default for DriverName {
+    fn default() -> Self {
+        Self("vfio-pci".to_owned())
+    }
+}
+
+impl PartialEq<str> for DriverName {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl<'de> Deserialize<'de> for DriverName {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl fmt::Display for DriverName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

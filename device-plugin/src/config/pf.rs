@@ -70,7 +70,8 @@ impl FromStr for PfSelector {
 
 fn range(text: &str) -> Option<RangeInclusive<u32>> {
     let (from, to) = text.split_once('-').unwrap_or((text, text));
-    let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
+    let (from, to) = (number(from)?, number(to)?);
     (from <= to).then_some(from..=to)
 }
 
@@ -112,7 +113,9 @@ mod tests {
 
     #[test]
     fn nonsense_selects_nothing() {
-        for bad in ["", "#1", "ens1f0#", "ens1f0#3-1", "ens1f0#a", "ens1f0#1,", "0000:01:00.9", "ens 1"] {
+        for bad in
+            ["", "#1", "ens1f0#", "ens1f0#3-1", "ens1f0#a", "ens1f0#1,", "ens1f0#+1", "0000:01:00.9", "ens 1"]
+        {
             assert!(bad.parse::<PfSelector>().is_err(), "{bad}");
         }
     }

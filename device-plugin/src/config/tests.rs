@@ -30,7 +30,10 @@ fn refused(text: &str) -> String {
 fn defaults_are_filled_in() {
     let config = Config::parse("pools.yaml", GOOD).unwrap();
     assert_eq!(config.resource(&config.pools[0].name), "doorbell.dev/fast");
-    assert_eq!(config.pools[0].prepare, Some(Prepare { num_vfs: Some(4), driver: "vfio-pci".to_owned() }));
+    assert_eq!(
+        config.pools[0].prepare,
+        Some(Prepare { num_vfs: Some(4), driver: "vfio-pci".parse().unwrap() })
+    );
     assert_eq!(config.pools[0].select.vendors, [HexId(0x1af4)]);
     assert_eq!(config.pools[1].prepare, None);
 }
@@ -75,11 +78,25 @@ fn a_pool_without_selectors_is_refused() {
 }
 
 #[test]
+fn what_would_reach_sysfs_or_the_kubelet_is_checked() {
+    for (good, bad) in [
+        ("numVfs: 4", "driver: ''"),
+        ("numVfs: 4", "driver: ../../devices"),
+        ("vendors: [1af4]", "vendors: ['+af4']"),
+        ("[ens1f0#0-3]", "['ens1f0#+0-+3']"),
+        ("pools:", "resourcePrefix: kubernetes.io\npools:"),
+        ("pools:", "resourcePrefix: requests.x.y\npools:"),
+    ] {
+        refused(&GOOD.replace(good, bad));
+    }
+}
+
+#[test]
 fn fields_that_contradict_each_other_are_refused() {
     let message = refused(&GOOD.replace("pfNames: [ens1f0#0-3]\n", "devices: ['1041']\n"));
-    assert!(message.starts_with("pools.yaml:3: pools[0].prepare.numVfs: "), "{message}");
+    assert!(message.starts_with("pools.yaml:9: pools[0].prepare.numVfs: "), "{message}");
     let message = refused(&GOOD.replace("vendors: [1af4]", "drivers: [virtio-pci]"));
-    assert!(message.starts_with("pools.yaml:3: pools[0].select.drivers: "), "{message}");
+    assert!(message.starts_with("pools.yaml:6: pools[0].select.drivers: "), "{message}");
     assert!(
         Config::parse("pools.yaml", &GOOD.replace("vendors: [1af4]", "drivers: [virtio-pci, vfio-pci]"))
             .is_ok()

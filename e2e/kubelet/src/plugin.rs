@@ -3,6 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
+use doorbell_common::error::chain;
 use doorbell_common::kubelet::deviceplugin::{
     AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse,
     ContainerPreferredAllocationRequest, DevicePluginOptions, Empty, ListAndWatchResponse,
@@ -96,14 +97,4 @@ pub(crate) fn describe(status: &Status) -> String {
 
 async fn bounded<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T, Status> {
     timeout(limit, call).await.map_err(|_| Status::deadline_exceeded("context deadline exceeded"))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

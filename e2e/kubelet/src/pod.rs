@@ -1,5 +1,5 @@
 //! What a pod asks for: the part of a PodSpec that matters to devices, networks and containers.
-//! It says nothing of what became of the pod (see `view`) nor of how it is run (see `sandbox`, `containers`).
+//! It says nothing of what became of the pod (see `view`) nor of how it is run (see `sandbox`, `container`).
 
 use std::{
     collections::BTreeMap,

@@ -90,6 +90,7 @@ impl State {
                 devices: resource.devices.clone(),
                 allocated: self.allocations.in_use(name),
                 connected,
+                listed: resource.listed,
                 registrations: resource.registrations,
                 options,
                 violations: resource.violations.clone(),

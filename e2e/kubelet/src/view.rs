@@ -28,6 +28,8 @@ pub struct ResourceView {
     pub allocated: BTreeSet<String>,
     /// The plugin's stream is open.
     pub connected: bool,
+    /// Its first list since then has come.
+    pub listed: bool,
     /// How many times it has registered, over restarts of the kubelet too.
     pub registrations: u64,
     /// What the plugin answered to GetDevicePluginOptions.

@@ -52,15 +52,19 @@ pub(crate) async fn granularity(story: Story) -> Result<()> {
     ensure!(kubelet.allocatable("doorbell.dev/intel") == 0, "a function without a doorbell is advertised");
     story.tell("the verdicts: per device with multiplier 4, per queue with a page a queue, none for igb");
 
-    ring(&story, kubelet, "per-device", "10.9.0.11").await?;
-    ring(&story, kubelet, "per-queue", "10.9.0.12").await
+    ring(&story, kubelet, "per-device", "10.9.0.11", (0x3000, 0x1000)).await?;
+    ring(&story, kubelet, "per-queue", "10.9.0.12", (0x40_0000, 0x40_0000)).await
 }
 
-async fn ring(story: &Story, kubelet: &Kubelet, pool: &str, address: &str) -> Result<()> {
+async fn ring(story: &Story, kubelet: &Kubelet, pool: &str, address: &str, pages: (u64, u64)) -> Result<()> {
     let resource = format!("doorbell.dev/{pool}");
     let pod = kubelet.run_pod(pods::probing(pool, &resource, address), WITHIN).await?;
     let device = pods::device(kubelet, &pod, &resource)?;
     let trial = pods::attachment(&device)?.context("ADD left no attachment.json")?.trial;
+    ensure!(
+        (trial.region, trial.offset, trial.length) == (4, pages.0, pages.1),
+        "mapped elsewhere: {trial:?}"
+    );
     pods::up(kubelet, &pod).await?;
     outside::ping(address).await?;
     let done = pods::done(kubelet, &pod).await?;

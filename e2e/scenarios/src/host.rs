@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use e2e_testbed::{Job, Line, Outcome, Testbed};
 use serde_json::Value;
 
@@ -18,7 +19,14 @@ const TIME_LIMIT: Duration = Duration::from_secs(240);
 /// Builds the workspace and gives the guest's programs.
 ///
 /// Everything, tests included, as `make test` builds it: cargo then has nothing to compile twice with other features.
-pub fn programs() -> Result<Vec<PathBuf>> {
+pub fn programs() -> Result<&'static [PathBuf]> {
+    // Once a process: tests in it run side by side.
+    static BUILT: OnceLock<Result<Vec<PathBuf>, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.as_deref().map_err(|error| anyhow!("{error}"))
+}
+
+fn build() -> Result<Vec<PathBuf>> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(workspace)
@@ -42,7 +50,7 @@ fn program(built: &[Value], name: &str) -> Result<PathBuf> {
 
 /// Runs a scenario in a fresh machine, its lines given to `line` as they come.
 pub fn run(testbed: &Testbed, scenario: &Scenario, line: &mut dyn FnMut(Line<'_>)) -> Result<Outcome> {
-    let [program, others @ ..] = &programs()?[..] else { bail!("there is nothing to run") };
+    let [program, others @ ..] = programs()? else { bail!("there is nothing to run") };
     let job = Job::program(program, [scenario.name]).time_limit(TIME_LIMIT);
     let job = others.iter().fold(job, Job::file);
     let outcome = testbed.run(&(scenario.machine)()?, &job, line)?;

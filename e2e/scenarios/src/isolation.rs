@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use e2e_kubelet::NodeView;
 
 use crate::Story;
 use crate::rig::node::Node;
@@ -43,7 +44,8 @@ pub(crate) async fn no_interrupt_remapping(story: Story) -> Result<()> {
 async fn refused(story: &Story, reason: &str) -> Result<()> {
     let node = Node::start().await?;
     let _plugin = Plugin::start(CONFIG).await?;
-    node.kubelet.wait_registered(FAST, WITHIN).await?;
+    let listed = |view: &NodeView| view.resources.get(FAST).is_some_and(|resource| resource.listed);
+    node.kubelet.wait_until("the first list", listed, WITHIN).await?;
     ensure!(node.kubelet.capacity(FAST) == 0, "a VF is advertised");
     let rows = plugin::scan().await?;
     story.quote(plugin::scan_table().await?);

@@ -1,9 +1,10 @@
 //! The main job: two pods, each with a VF of its own, ring their doorbells; what they held can be had again.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use doorbell_common::claim;
+use doorbell_common::host::Host;
 use e2e_kubelet::{Admission, Kubelet, PodUid};
 use e2e_probe::report::Done;
 
@@ -63,7 +64,7 @@ pub(crate) async fn main_job(story: Story) -> Result<()> {
     kubelet.stop_pod(&a).await?;
     kubelet.remove_pod(&a).await?;
     ensure!(pods::attachment(&device_a)?.is_none(), "DEL left attachment.json of {device_a}");
-    ensure!(!Path::new(&claim(device_a.as_str())).exists(), "DEL left the claim of {device_a}");
+    ensure!(claim::read(&Host::real(), &device_a)?.is_none(), "DEL left the claim of {device_a}");
     story.tell(format!("pod a is gone; DEL released {device_a}"));
     kubelet.wait_admitted(&c, WITHIN).await?;
     let device_c = pods::device(kubelet, &c, FAST)?;
@@ -76,9 +77,14 @@ pub(crate) async fn main_job(story: Story) -> Result<()> {
         kubelet.stop_pod(pod).await?;
         kubelet.remove_pod(pod).await?;
     }
-    ensure!(kubelet.allocatable(FAST) == 2, "{} VFs are allocatable, not 2", kubelet.allocatable(FAST));
-    let claims = std::fs::read_dir("/var/lib/doorbell/claims")?.count();
-    ensure!(claims == 0, "{claims} claims are left");
+    let view = kubelet.view();
+    let resource = view.resources.get(FAST).context("the resource is gone")?;
+    ensure!(
+        resource.allocatable() == 2 && resource.allocated.is_empty(),
+        "not allocatable again: {resource:?}"
+    );
+    let claims = claim::ids(&Host::real())?;
+    ensure!(claims.is_empty(), "claims of {claims:?} are left");
     story.tell("all pods are gone: both VFs are allocatable again, no claim is left");
 
     let ended = plugin.terminate().await?;
@@ -124,10 +130,6 @@ async fn ring(story: &Story, kubelet: &Kubelet, pod: &PodUid, name: &str, addres
         ping.rtt_micros_avg.unwrap_or_default(),
     ));
     Ok(())
-}
-
-fn claim(id: &str) -> String {
-    format!("/var/lib/doorbell/claims/{id}.json")
 }
 
 /// What the chain answered for the sandbox, from libcni's cache.

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use doorbell_common::claim;
 use doorbell_common::host::Host;
 use doorbell_common::kernel::pci;
 use doorbell_common::kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
 use doorbell_common::kubelet::deviceplugin::{AllocateRequest, ContainerAllocateRequest};
+use doorbell_common::kubelet::podresources::ListPodResourcesRequest;
+use doorbell_common::kubelet::podresources::pod_resources_lister_client::PodResourcesListerClient;
 use e2e_kubelet::Admission;
 use tonic::Code;
 use tonic::transport::Endpoint;
@@ -25,6 +28,7 @@ pools:
   prepare: {numVfs: 2}
 ";
 const WITHIN: Duration = Duration::from_secs(60);
+const POD_RESOURCES: &str = "unix:///var/lib/kubelet/pod-resources/kubelet.sock";
 const SOCKET: &str = "unix:///var/lib/kubelet/device-plugins/doorbell-fast.sock";
 
 pub(crate) async fn refusals(story: Story) -> Result<()> {
@@ -73,11 +77,38 @@ pub(crate) async fn refusals(story: Story) -> Result<()> {
     story.tell("a pod without our devices passes through the chain, its prevResult unchanged");
     cni::del("never-added").await?.succeeded()?;
 
-    let left = std::fs::read_dir("/var/lib/doorbell/claims").map_or(0, Iterator::count);
-    ensure!(left == 0, "{left} claims are left");
+    kubelet.set_get_enabled(false);
+    cni::add_device("c1", "a", mine.as_str()).await?.succeeded()?;
+    cni::del("c1").await?.succeeded()?;
+    kubelet.set_get_enabled(true);
+    story.tell("a kubelet without Get is asked by List");
+    let (first, second) = tokio::join!(busy_kubelet(), cni::add_device("c1", "a", mine.as_str()));
+    ensure!(first? > 0, "the kubelet never said that it is asked too often");
+    second?.succeeded()?;
+    cni::del("c1").await?.succeeded()?;
+    cni::del("c1").await?.succeeded()?;
+    story.tell("a kubelet that is asked too often is asked again; a second DEL changes nothing");
+
+    let left = claim::ids(&Host::real())?;
+    ensure!(left.is_empty(), "claims of {left:?} are left");
     ensure!(pods::attachment(&mine)?.is_none(), "an attachment.json is left");
     story.tell("nothing is left behind");
     Ok(())
+}
+
+/// Keeps the kubelet at its rate limit for a while; how often it refused.
+async fn busy_kubelet() -> Result<u32> {
+    let channel = Endpoint::from_static(POD_RESOURCES).connect().await?;
+    let mut client = PodResourcesListerClient::new(channel);
+    let mut refused = 0;
+    for _ in 0..400 {
+        match client.list(ListPodResourcesRequest {}).await {
+            Err(status) if status.code() == Code::ResourceExhausted => refused += 1,
+            Err(status) => return Err(status.into()),
+            Ok(_) => {}
+        }
+    }
+    Ok(refused)
 }
 
 /// Asks the plugin itself, past the kubelet.

@@ -7,8 +7,11 @@ use e2e_scenarios::{find, host};
 use e2e_testbed::Testbed;
 
 fn scenario(name: &str) {
-    let testbed = Testbed::open(&|step| println!("testbed: {step}")).unwrap();
-    host::run(&testbed, find(name).unwrap(), &mut |line| println!("{line}")).unwrap();
+    let testbed = Testbed::open(&|step| println!("testbed: {step}"));
+    let run = testbed
+        .map_err(anyhow::Error::from)
+        .and_then(|testbed| host::run(&testbed, find(name).unwrap(), &mut |line| println!("{line}")));
+    run.map_or_else(|error| panic!("{error:#}"), drop);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 # The guest's kernel: bzImage, and its modules as an ext4 image of their own, so that neither rebuilds the root.
-# apt: bc bison cpio e2fsprogs flex gcc kmod libc6-dev libelf-dev libssl-dev make xz-utils
+# apt: bc bison cpio e2fsprogs flex gcc kmod libc6-dev libelf-dev libssl-dev lz4 make xz-utils
 # In: MIRROR, WORK (scratch), OUT (to fill), INPUTS (kernel.config), JOBS.
 
 step "download linux-source-6.12"

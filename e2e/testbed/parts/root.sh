@@ -1,5 +1,5 @@
 # The guest's root as an ext4 image: Debian trixie with containerd 2 of sid, CNI plugins, and a pause image.
-# apt: busybox-static e2fsprogs mmdebstrap
+# apt: e2fsprogs mmdebstrap
 # In: MIRROR, WORK (scratch), OUT (to fill), INPUTS (guest/).
 
 # containerd 2 (CDI on) and the CNI plugins that speak CNI 1.1 are only in sid. Trixie is the default release, so sid
@@ -50,7 +50,7 @@ chroot . containerd -c /run/config.toml &
 tries=0
 until chroot . ctr version >/dev/null 2>&1; do
     tries=$((tries + 1))
-    [ $tries -lt 100 ]
+    [ $tries -lt 300 ] || { echo "containerd did not answer within 30 s"; exit 1; }
     sleep 0.1
 done
 chroot . ctr -n k8s.io images import --snapshotter overlayfs /opt/pause.tar

@@ -49,7 +49,9 @@ pub(crate) fn update() -> Result<(), AptError> {
 
 /// Installs these packages.
 pub(crate) fn install(packages: &[&str]) -> Result<(), AptError> {
-    let mut arguments = vec!["-q", "-y", "install", "--no-install-recommends"];
+    // A machine just booted may be at its own updates.
+    let mut arguments =
+        vec!["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "install", "--no-install-recommends"];
     arguments.extend(packages);
     apt_get(&arguments)
 }
@@ -57,7 +59,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<(), AptError> {
 /// The Debian mirror of the host's own sources, if its package lists were ever fetched.
 pub(crate) fn mirror() -> Result<String, AptError> {
     let output = Command::new("apt-get")
-        .args(["indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"])
+        .args(["indextargets", "--format", "$(LABEL)\t$(REPO_URI)", "Created-By: Packages"])
         .output()
         .map_err(|source| AptError::Program { program: "apt-get", source })?;
     parse_mirror(&String::from_utf8_lossy(&output.stdout)).ok_or(AptError::NoMirror)
@@ -65,7 +67,7 @@ pub(crate) fn mirror() -> Result<String, AptError> {
 
 /// Security updates and backports have labels of their own, and may be elsewhere.
 fn parse_mirror(targets: &str) -> Option<String> {
-    let mirror = targets.lines().find_map(|line| line.strip_prefix("Debian "))?;
+    let mirror = targets.lines().find_map(|line| line.strip_prefix("Debian\t"))?;
     Some(mirror.trim_end_matches('/').to_owned())
 }
 
@@ -89,9 +91,9 @@ mod tests {
 
     #[test]
     fn mirror_is_debians_own() {
-        let targets = "Debian-Security http://mirror.example/security/\n http://other.example/\n\
-                       Debian http://mirror.example/debian/\n";
+        let targets = "Debian Backports\thttp://mirror.example/other/\nDebian-Security\thttp://mirror.example/security/\n\
+                       \thttp://other.example/\nDebian\thttp://mirror.example/debian/\n";
         assert_eq!(parse_mirror(targets).as_deref(), Some("http://mirror.example/debian"));
-        assert_eq!(parse_mirror("Other http://other.example/\n"), None);
+        assert_eq!(parse_mirror("Other\thttp://other.example/\n"), None);
     }
 }

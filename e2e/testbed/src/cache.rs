@@ -75,7 +75,7 @@ impl Cache {
     pub(crate) fn entry(&self, part: &str, key: &Key) -> Option<PathBuf> {
         let path = self.path(part, key);
         let folder = File::open(&path).ok()?;
-        // The mark only delays pruning: a read-only cache is still a cache.
+        // The mark only delays pruning; an entry that can't be marked serves all the same.
         folder.set_modified(SystemTime::now()).ok();
         Some(path)
     }

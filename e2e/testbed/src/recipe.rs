@@ -10,6 +10,11 @@ use std::thread;
 use crate::files::FileError;
 use crate::part::Part;
 
+/// Where Debian's programs are.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What decides how the mirror is reached, not what is fetched.
+const PASSED: [&str; 4] = ["HOME", "http_proxy", "https_proxy", "no_proxy"];
+
 /// How much of a failed recipe's log its error shows.
 const TAIL_LINES: usize = 25;
 
@@ -58,6 +63,10 @@ pub(crate) fn run(
     let mut child = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(["sh", "-eu", "-c", &part.script()])
+        // A variable of the host (ARCH, MAKEFLAGS, …) would change what is built behind the cache's key.
+        .env_clear()
+        .env("PATH", PATH)
+        .envs(PASSED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env("WORK", &work)
         .env("OUT", folder.join("out"))
         .env("INPUTS", &inputs)

@@ -115,10 +115,10 @@ fn job_has_its_files_environment_arguments_and_results() {
 
 #[test]
 fn time_limit_ends_the_machine_and_shows_the_log() {
-    let limit = Duration::from_secs(12);
+    let limit = Duration::from_secs(20);
     let job = sh("echo told; sleep 1000").time_limit(limit);
     let error = try_run(&Machine::new([]), &job).unwrap_err();
-    assert!(matches!(&error, RunError::TimeLimit { tail, .. } if tail.ends_with("told")), "{error}");
+    assert!(matches!(&error, RunError::TimeLimit { tail, .. } if tail.contains("told")), "{error}");
 }
 
 #[test]
@@ -132,5 +132,7 @@ fn panic_of_the_kernel_is_an_error_with_its_log() {
 fn first_command_runs_within_8_seconds() {
     let outcome = run(&Machine::new([virtio(4)]), &Job::new(["true"]));
     println!("{:?}", outcome.times);
+    // Zero would be: the guest never said so.
+    assert!(!outcome.times.ready.is_zero());
     assert!(outcome.times.ready < Duration::from_secs(8), "{:?}", outcome.times);
 }

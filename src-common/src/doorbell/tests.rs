@@ -184,6 +184,16 @@ fn a_bar_that_shares_its_page_is_refused() {
 }
 
 #[test]
+fn a_vendors_own_data_names_no_bar() {
+    let mut vf = Vf::usual().notify(4, 0x3000, 0x1000, 4);
+    let at = vf.link();
+    // vndr, next, length 8, cfg_type 9, and a vendor id where other capabilities have their BAR.
+    vf.bytes[at] = 0x09;
+    vf.bytes[at + 2..at + 6].copy_from_slice(&[8, 9, 0x04, 0x1d]);
+    assert!(vf.verify().is_ok());
+}
+
+#[test]
 fn a_capability_cut_short_is_refused() {
     let mut vf = Vf::usual().notify(4, 0x3000, 0x1000, 4);
     let at = usize::from(vf.bytes[0x34]);
@@ -203,6 +213,22 @@ proptest! {
             .map(|length| format!("0xfe800000 {:#x} 0x200", 0xfe80_0000_u64 + u64::from(*length)))
             .collect();
         let _ = verify(&ConfigSpace::from_bytes(bytes), &Bars::parse(&resource.join("\n")), PAGE);
+    }
+
+    /// A sound list of unsound capabilities: each field may be anything.
+    #[test]
+    fn any_capabilities_get_a_verdict(
+        capabilities in proptest::collection::vec((any::<u8>(), 0u8..8, any::<u32>(), any::<u32>()), 0..5),
+        notify in (0u8..8, any::<u32>(), any::<u32>(), any::<u32>()),
+    ) {
+        let mut vf = Vf::bare().bar(4, 0xe0_0000_0000, 0x8000, 0x200).bar(5, 0xe1_0000_0000, 1 << 40, 0x200);
+        for (kind, bar, offset, length) in capabilities {
+            vf = vf.cap(kind, bar, offset, length);
+        }
+        let (bar, offset, length, multiplier) = notify;
+        if let Ok(doorbell) = vf.notify(bar, offset, length, multiplier).verify() {
+            prop_assert!(doorbell.bar == 4 || doorbell.bar == 5);
+        }
     }
 
     /// Whatever the layout: an exclusive doorbell's pages meet no other structure and stay in the BAR's pages.

@@ -1,4 +1,4 @@
-//! The CNI protocol, versions 0.3.0 to 1.1.0: environment, network configuration, result, error.
+//! The CNI protocol's documents, versions 0.3.0 to 1.1.0: network configuration, result, error.
 //!
 //! Follows the CNI specification 1.1.0. stdout carries one JSON document or nothing; an error is a document too.
 
@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Versions that are spoken, oldest first.
 pub const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -26,6 +27,8 @@ pub mod code {
     pub const BAD_CONFIG: u32 = 7;
     /// The same call may succeed later.
     pub const TRY_AGAIN: u32 = 11;
+    /// STATUS: an ADD could not be served now.
+    pub const NOT_AVAILABLE: u32 = 50;
 }
 
 /// The error document.
@@ -68,10 +71,17 @@ pub struct NetConf {
     #[serde(rename = "pciBusID")]
     pub pci_bus_id: Option<String>,
     /// What the runtime passes for declared capabilities.
-    #[serde(default)]
-    pub runtime_config: RuntimeConfig,
-    /// The result of the plugin before us; there only in a chain.
-    pub prev_result: Option<Value>,
+    pub runtime_config: Option<RuntimeConfig>,
+    /// The result of the plugin before us, as it came; there only in a chain.
+    pub prev_result: Option<Box<RawValue>>,
+}
+
+/// The part of a configuration that every verb needs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Versioned {
+    /// Protocol version of configuration and result.
+    pub cni_version: String,
 }
 
 /// Capabilities that the runtime fills in.
@@ -99,14 +109,34 @@ pub struct AddResult {
 #[derive(Debug, Clone, Serialize)]
 pub struct Interface {
     name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mac: Option<String>,
     sandbox: String,
     #[serde(rename = "pciID", skip_serializing_if = "Option::is_none")]
     pci_id: Option<String>,
 }
 
+impl NetConf {
+    /// The MAC address that the runtime asks for, if it does.
+    #[must_use]
+    pub fn mac(&self) -> Option<&str> {
+        self.runtime_config.as_ref()?.mac.as_deref()
+    }
+}
+
+impl ErrorReply {
+    /// As JSON.
+    #[must_use]
+    pub fn document(&self) -> String {
+        to_json(self)
+    }
+}
+
 impl VersionReply {
+    /// As JSON.
+    #[must_use]
+    pub fn document(&self) -> String {
+        to_json(self)
+    }
+
     /// What this program speaks.
     #[must_use]
     pub fn ours() -> Self {
@@ -114,18 +144,22 @@ impl VersionReply {
     }
 }
 
+fn to_json<T: Serialize>(document: &T) -> String {
+    serde_json::to_string(document).expect("these types have string keys and no failing serializer")
+}
+
 impl AddResult {
+    /// As JSON.
+    #[must_use]
+    pub fn document(&self) -> String {
+        to_json(self)
+    }
+
     /// One interface without addresses: the consumer drives the device itself.
     #[must_use]
-    pub fn one(
-        version: &str,
-        name: &str,
-        sandbox: &str,
-        mac: Option<String>,
-        pci_id: Option<String>,
-    ) -> Self {
+    pub fn one(version: &str, name: &str, sandbox: &str, pci_id: Option<String>) -> Self {
         let pci_id = pci_id.filter(|_| version == WITH_PCI_ID);
-        let interface = Interface { name: name.to_owned(), mac, sandbox: sandbox.to_owned(), pci_id };
+        let interface = Interface { name: name.to_owned(), sandbox: sandbox.to_owned(), pci_id };
         Self {
             cni_version: version.to_owned(),
             interfaces: vec![interface],

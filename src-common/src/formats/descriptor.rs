@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::doorbell::Granularity;
-use crate::host::{self, Host};
+use crate::host::{self, Host, HostError};
 use crate::isolation::Class;
 use crate::kernel::iommu::GroupId;
 use crate::kernel::pci::PciAddress;
@@ -40,12 +40,41 @@ pub fn ids(host: &Host) -> host::Result<Vec<DeviceId>> {
     Ok(host.list(HOST_FOLDER)?.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
-/// The device's `device.json`; `None` where there is none, or none that this version understands.
-pub fn read_device(host: &Host, id: &DeviceId) -> host::Result<Option<Device>> {
-    let text = host.read_text_if_any(format!("{}/{DEVICE_FILE}", folder(id)))?;
-    Ok(text
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .filter(|device: &Device| device.api_version == API_VERSION))
+/// Why a descriptor can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DescriptorError {
+    /// The file can't be read.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The file is no `device.json` that this version understands.
+    #[error("{path} is no descriptor of {API_VERSION}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The file speaks of another device or another version.
+    #[error("{path} describes device {id} in {version}")]
+    Foreign {
+        /// The file.
+        path: String,
+        /// The id in it.
+        id: DeviceId,
+        /// The version in it.
+        version: String,
+    },
+}
+
+/// The device's `device.json`; `None` where there is none.
+pub fn read_device(host: &Host, id: &DeviceId) -> Result<Option<Device>, DescriptorError> {
+    let path = format!("{}/{DEVICE_FILE}", folder(id));
+    let Some(text) = host.read_text_if_any(&path)? else { return Ok(None) };
+    match serde_json::from_str::<Device>(&text) {
+        Ok(device) if device.api_version == API_VERSION && device.id == *id => Ok(Some(device)),
+        Ok(Device { id, api_version: version, .. }) => Err(DescriptorError::Foreign { path, id, version }),
+        Err(source) => Err(DescriptorError::Malformed { path, source }),
+    }
 }
 
 /// Pretty JSON with a newline: the files are read by people too.

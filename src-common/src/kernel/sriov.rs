@@ -50,6 +50,16 @@ pub enum EnableError {
         /// VFs made.
         made: u32,
     },
+    /// A count that is none.
+    #[error("{name} of PF {pf} reads `{text}`")]
+    NotANumber {
+        /// The PF.
+        pf: PciAddress,
+        /// The file.
+        name: &'static str,
+        /// What is in it.
+        text: String,
+    },
     /// A sysfs file could not be read or written.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -66,17 +76,18 @@ pub fn pfs(host: &Host) -> host::Result<Vec<Pf>> {
     Ok(pfs)
 }
 
-/// Whether the function is there and is a VF.
-#[must_use]
-pub fn is_vf(host: &Host, address: PciAddress) -> bool {
-    host.exists(format!("{}/physfn", folder(address)))
+/// The PF of a VF; `None` where the function is gone, or no VF.
+pub fn pf_of(host: &Host, address: PciAddress) -> host::Result<Option<PciAddress>> {
+    let name = host.link_name(format!("{}/physfn", folder(address)))?;
+    Ok(name.and_then(|name| name.parse().ok()))
 }
 
 /// Makes sure that the PF has at least `wanted` VFs; they come without a host driver. Gives how many it made.
 pub fn enable(host: &Host, pf: PciAddress, wanted: u32) -> Result<u32, EnableError> {
     let folder = folder(pf);
-    let number = |name: &str| -> host::Result<u32> {
-        Ok(host.read_text(format!("{folder}/{name}"))?.parse().unwrap_or(0))
+    let number = |name: &'static str| -> Result<u32, EnableError> {
+        let text = host.read_text(format!("{folder}/{name}"))?;
+        text.parse().map_err(|_| EnableError::NotANumber { pf, name, text })
     };
     let now = number("sriov_numvfs")?;
     if now >= wanted {

@@ -37,6 +37,7 @@ const ISR: u8 = 3;
 const DEVICE: u8 = 4;
 const PCI_CFG: u8 = 5;
 const SHARED_MEMORY: u8 = 8;
+const VENDOR_DATA: u8 = 9;
 
 /// A `bar` above this is reserved, and the capability is to be ignored.
 const LAST_BAR: u8 = 5;
@@ -125,6 +126,10 @@ fn virtio(config: &ConfigSpace, at: usize) -> Result<Option<Extent>, LayoutError
     let u32_at = |offset| config.u32(at + offset).ok_or_else(|| short.clone());
 
     let kind = u8_at(CFG_TYPE)?;
+    // The vendor's own data has none of the fields below; the pci_cfg capability is a window that the driver moves.
+    if kind == VENDOR_DATA || kind == PCI_CFG {
+        return Ok(None);
+    }
     let shortest = match kind {
         NOTIFY => SHORTEST_NOTIFY,
         SHARED_MEMORY => SHORTEST_64,
@@ -134,8 +139,7 @@ fn virtio(config: &ConfigSpace, at: usize) -> Result<Option<Extent>, LayoutError
         return Err(short);
     }
     let bar = u8_at(BAR)?;
-    // The pci_cfg capability is a window that the driver moves: it names no structure of its own.
-    if kind == PCI_CFG || bar > LAST_BAR {
+    if bar > LAST_BAR {
         return Ok(None);
     }
     let (mut start, mut size) = (u64::from(u32_at(OFFSET)?), u64::from(u32_at(LENGTH)?));

@@ -34,6 +34,9 @@ pub(crate) fn probing(name: &str, resource: &str, address: &str) -> PodSpec {
         &serve,
         "--seconds",
         "80",
+        // An emulated machine on a busy host stalls for a second now and then.
+        "--reply-ms",
+        "5000",
     ];
     pod(name, resource, &arguments)
 }

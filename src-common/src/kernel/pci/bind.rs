@@ -48,9 +48,12 @@ pub fn bind(host: &Host, address: PciAddress, wanted: &str) -> Result<(), BindEr
     host.write_attribute(PROBE, &address.to_string())?;
     match driver(host, address)? {
         Some(now) if now == wanted => Ok(()),
-        now => Err(BindError::NotTaken {
-            wanted: wanted.to_owned(),
-            now: now.unwrap_or_else(|| "no driver".to_owned()),
-        }),
+        _ => {
+            // Its own driver takes it back.
+            host.write_attribute(format!("{folder}/driver_override"), "\n")?;
+            host.write_attribute(PROBE, &address.to_string())?;
+            let now = driver(host, address)?.unwrap_or_else(|| "no driver".to_owned());
+            Err(BindError::NotTaken { wanted: wanted.to_owned(), now })
+        }
     }
 }

@@ -1,0 +1,121 @@
+//! The way back, on a host that is a folder.
+
+use doorbell_common::claim::Pod;
+
+use super::*;
+
+struct Node {
+    _root: tempfile::TempDir,
+    host: Host,
+    id: DeviceId,
+}
+
+impl Node {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        host.make_folder("/proc/sys/kernel/random").unwrap();
+        host.replace("/proc/sys/kernel/random/boot_id", b"b1\n").unwrap();
+        Self { _root: root, host, id: "0000:01:00.1".parse().unwrap() }
+    }
+
+    fn take(&self, container: &str) -> Hold<'_> {
+        Hold::take(&self.host, &self.id, holder(container)).unwrap()
+    }
+
+    fn attach(&self, hold: &mut Hold<'_>, content: &str) -> Result<(), Failure> {
+        hold.change(Undo::RemoveAttachment, || {
+            Ok(self.host.replace(attachment(&self.id), content.as_bytes())?)
+        })
+    }
+
+    fn attachment(&self) -> Option<String> {
+        self.host.read_text_if_any(attachment(&self.id)).unwrap()
+    }
+
+    fn held_by(&self) -> Option<String> {
+        claim::read(&self.host, &self.id).unwrap().map(|claim| claim.holder.container_id)
+    }
+
+    fn del(&self, container: &str) {
+        release(&self.host, &self.id, container, "eth0").unwrap();
+    }
+}
+
+fn holder(container: &str) -> Holder {
+    let [network, container_id, interface] = ["net", container, "eth0"].map(str::to_owned);
+    let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
+    Holder { network, container_id, interface, pod }
+}
+
+#[test]
+fn a_kept_attachment_stands_until_its_own_del() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one").unwrap();
+    hold.keep();
+    node.del("c2");
+    assert_eq!((node.held_by().as_deref(), node.attachment().as_deref()), (Some("c1"), Some("one")));
+    node.del("c1");
+    node.del("c1");
+    assert_eq!((node.held_by(), node.attachment()), (None, None));
+}
+
+#[test]
+fn a_failed_add_leaves_nothing() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one").unwrap();
+    drop(hold);
+    assert_eq!((node.held_by(), node.attachment()), (None, None));
+}
+
+#[test]
+fn a_failed_takeover_gives_the_device_back_as_it_was() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one").unwrap();
+    hold.keep();
+
+    drop(node.take("c2"));
+    assert_eq!((node.held_by().as_deref(), node.attachment().as_deref()), (Some("c1"), Some("one")));
+
+    let mut hold = node.take("c2");
+    node.attach(&mut hold, "two").unwrap();
+    drop(hold);
+    assert_eq!((node.held_by().as_deref(), node.attachment().as_deref()), (Some("c1"), Some("one")));
+}
+
+#[test]
+fn a_killed_takeover_loses_no_undo_step() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one").unwrap();
+    hold.keep();
+    // Killed after the claim was written: nothing runs any more.
+    node.take("c2").keep();
+    assert_eq!(node.held_by().as_deref(), Some("c2"));
+    node.del("c2");
+    assert_eq!((node.held_by(), node.attachment()), (None, None));
+}
+
+#[test]
+fn an_add_killed_before_its_change_is_undone_by_del() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    hold.change(Undo::RemoveAttachment, || Ok(())).unwrap();
+    hold.keep();
+    node.del("c1");
+    assert_eq!((node.held_by(), node.attachment()), (None, None));
+}
+
+#[test]
+fn a_del_after_a_reboot_finds_its_claim_and_no_folder() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one").unwrap();
+    hold.keep();
+    std::fs::remove_dir_all(node.host.path("/run")).unwrap();
+    node.del("c1");
+    assert_eq!(node.held_by(), None);
+}

@@ -1,0 +1,104 @@
+//! A node as sysfs shows it, made of plain files: one PF with virtio VFs on vfio-pci, each in a group of its own unless
+//! said otherwise, their attach proven. Writing to it binds nothing; it is for what only reads.
+
+// Each test program uses its part.
+#![allow(dead_code)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use doorbell_common::host::Host;
+use doorbell_device_plugin::config::Config;
+use doorbell_device_plugin::inventory::{self, Inventory};
+
+pub const PF: &str = "0000:01:00.0";
+pub const PAGE: u64 = 0x1000;
+/// A virtio VF on vfio-pci as the testbed shows it: common, ISR, device and notify structures in BAR 4.
+pub struct Vf {
+    pub notify_offset: u32,
+    pub notify_length: u32,
+    pub multiplier: u32,
+    /// Pointer to the capability behind the last one.
+    pub last_next: u8,
+    /// Number of its IOMMU group.
+    pub group: u32,
+}
+
+pub const GOOD: Vf =
+    Vf { notify_offset: 0x3000, notify_length: 0x1000, multiplier: 4, last_next: 0, group: 7 };
+
+impl Vf {
+    fn config(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 256];
+        bytes[..4].fill(0xff);
+        bytes[0x06] = 0x10;
+        bytes[0x34] = 0x40;
+        let structures = [
+            (1, 0, 0x1000),
+            (3, 0x1000, 0x1000),
+            (4, 0x2000, 0x1000),
+            (2, self.notify_offset, self.notify_length),
+        ];
+        for (at, (kind, offset, length)) in (0x40..).step_by(0x10).zip(structures) {
+            let next = if kind == 2 { self.last_next } else { u8::try_from(at + 0x10).unwrap() };
+            bytes[at..at + 5].copy_from_slice(&[0x09, next, if kind == 2 { 20 } else { 16 }, kind, 4]);
+            bytes[at + 8..at + 12].copy_from_slice(&u32::to_le_bytes(offset));
+            bytes[at + 12..at + 16].copy_from_slice(&u32::to_le_bytes(length));
+        }
+        bytes[0x80..0x84].copy_from_slice(&self.multiplier.to_le_bytes());
+        bytes
+    }
+}
+
+/// A node with one PF, whose VFs' attach is proven.
+pub struct Node {
+    pub root: tempfile::TempDir,
+}
+
+impl Node {
+    pub fn with(vfs: &[Vf]) -> Self {
+        let node = Self { root: tempfile::tempdir().unwrap() };
+        let devices = node.root.path().join("sys/bus/pci/devices");
+        fs::create_dir_all(devices.join(PF).join("net/ens1f0")).unwrap();
+        node.write(&format!("sys/bus/pci/devices/{PF}/sriov_totalvfs"), b"8\n");
+        node.write(&format!("run/doorbell/attaches/{PF}"), b"");
+        for (index, vf) in vfs.iter().enumerate() {
+            let address = format!("0000:01:00.{}", index + 1);
+            let folder = format!("sys/bus/pci/devices/{address}");
+            for (file, text) in
+                [("vendor", "0x1af4"), ("device", "0x1041"), ("class", "0x020000"), ("numa_node", "-1")]
+            {
+                node.write(&format!("{folder}/{file}"), format!("{text}\n").as_bytes());
+            }
+            let none = "0x0 0x0 0x0\n";
+            let resource = format!("{}0xe000000000 0xe000003fff 0x14220c\n{none}", none.repeat(4));
+            node.write(&format!("{folder}/resource"), resource.as_bytes());
+            node.write(&format!("{folder}/config"), &vf.config());
+            fs::create_dir_all(devices.join(&address).join("vfio-dev/vfio0")).unwrap();
+            symlink("../../drivers/vfio-pci", devices.join(&address).join("driver")).unwrap();
+            symlink(format!("../{PF}"), devices.join(&address).join("physfn")).unwrap();
+            symlink(format!("../{address}"), devices.join(PF).join(format!("virtfn{index}"))).unwrap();
+            let group = format!("sys/kernel/iommu_groups/{}", vf.group);
+            node.write(&format!("dev/vfio/{}", vf.group), b"");
+            symlink(node.root.path().join(&group), devices.join(&address).join("iommu_group")).unwrap();
+            fs::create_dir_all(node.root.path().join(&group).join("devices").join(&address)).unwrap();
+        }
+        node
+    }
+
+    pub fn write(&self, path: &str, content: &[u8]) {
+        let path: PathBuf = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub fn host(&self) -> Host {
+        Host::at(self.root.path())
+    }
+
+    /// What the plugin would advertise.
+    pub fn inventory(&self, config: &str) -> Inventory {
+        inventory::take(&self.host(), &Config::parse("pools.yaml", config).unwrap(), PAGE).unwrap()
+    }
+}
