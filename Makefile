@@ -21,7 +21,7 @@ check: linker ## formatting, lints, licences and sources of dependencies, docume
 	cargo clippy --workspace --all-targets $(PROFILE) -- --deny warnings
 	@command -v cargo-deny >/dev/null || { echo "installing by cargo: cargo-deny"; cargo install --locked cargo-deny@0.20.2; }
 	cargo deny check bans licenses sources
-	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items $(PROFILE)
+	RUSTDOCFLAGS="--deny warnings --allow rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items $(PROFILE)
 
 testbed: linker ## build the testbed (QEMU, kernel, guest root) and cache it
 	cargo run $(PROFILE) --package e2e-testbed -- build

@@ -138,13 +138,8 @@ pub fn table(rows: &[Row]) -> String {
     let lines: Vec<[String; 10]> = rows
         .iter()
         .map(|row| {
-            let doorbell = match row.granularity {
-                Some(Granularity::Device) => {
-                    format!("{} per device", row.doorbell)
-                }
-                Some(Granularity::Queue) => format!("{} per queue", row.doorbell),
-                None => row.doorbell.clone(),
-            };
+            let granularity = row.granularity.map(|granularity| format!(" {granularity}"));
+            let doorbell = row.doorbell.clone() + &granularity.unwrap_or_default();
             [
                 row.address.to_string(),
                 row.pf.to_string(),

@@ -4,6 +4,8 @@
 //! alone, touches no register of the device, and fails closed: what can't be shown is refused, with its reason.
 //! The trial mapping ([`crate::trial`]) confirms it later against the driver.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::pci::{Bar, BarKind, Bars, ConfigSpace};
@@ -164,6 +166,15 @@ pub fn verify(config: &ConfigSpace, bars: &Bars, page: u64) -> Result<Doorbell, 
         granularity: if u64::from(stride) >= page { Granularity::Queue } else { Granularity::Device },
         hull,
     })
+}
+
+impl fmt::Display for Granularity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Device => "per device",
+            Self::Queue => "per queue",
+        })
+    }
 }
 
 impl Hull {

@@ -1,8 +1,8 @@
 //! A node as sysfs shows it, made of plain files: one PF with virtio VFs on vfio-pci, each in a group of its own unless
 //! said otherwise, their attach proven. Writing to it binds nothing; it is for what only reads.
 
-// Each test program uses its part.
-#![allow(dead_code)]
+// Each test program uses its part; helpers of tests are tests.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,20 +12,20 @@ use doorbell_common::host::Host;
 use doorbell_device_plugin::config::Config;
 use doorbell_device_plugin::inventory::{self, Inventory};
 
-pub const PF: &str = "0000:01:00.0";
-pub const PAGE: u64 = 0x1000;
+pub(crate) const PF: &str = "0000:01:00.0";
+pub(crate) const PAGE: u64 = 0x1000;
 /// A virtio VF on vfio-pci as the testbed shows it: common, ISR, device and notify structures in BAR 4.
-pub struct Vf {
-    pub notify_offset: u32,
-    pub notify_length: u32,
-    pub multiplier: u32,
+pub(crate) struct Vf {
+    pub(crate) notify_offset: u32,
+    pub(crate) notify_length: u32,
+    pub(crate) multiplier: u32,
     /// Pointer to the capability behind the last one.
-    pub last_next: u8,
+    pub(crate) last_next: u8,
     /// Number of its IOMMU group.
-    pub group: u32,
+    pub(crate) group: u32,
 }
 
-pub const GOOD: Vf =
+pub(crate) const GOOD: Vf =
     Vf { notify_offset: 0x3000, notify_length: 0x1000, multiplier: 4, last_next: 0, group: 7 };
 
 impl Vf {
@@ -52,12 +52,12 @@ impl Vf {
 }
 
 /// A node with one PF, whose VFs' attach is proven.
-pub struct Node {
-    pub root: tempfile::TempDir,
+pub(crate) struct Node {
+    pub(crate) root: tempfile::TempDir,
 }
 
 impl Node {
-    pub fn with(vfs: &[Vf]) -> Self {
+    pub(crate) fn with(vfs: &[Vf]) -> Self {
         let node = Self { root: tempfile::tempdir().unwrap() };
         let devices = node.root.path().join("sys/bus/pci/devices");
         fs::create_dir_all(devices.join(PF).join("net/ens1f0")).unwrap();
@@ -87,18 +87,18 @@ impl Node {
         node
     }
 
-    pub fn write(&self, path: &str, content: &[u8]) {
+    pub(crate) fn write(&self, path: &str, content: &[u8]) {
         let path: PathBuf = self.root.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
 
-    pub fn host(&self) -> Host {
+    pub(crate) fn host(&self) -> Host {
         Host::at(self.root.path())
     }
 
     /// What the plugin would advertise.
-    pub fn inventory(&self, config: &str) -> Inventory {
+    pub(crate) fn inventory(&self, config: &str) -> Inventory {
         inventory::take(&self.host(), &Config::parse("pools.yaml", config).unwrap(), PAGE).unwrap()
     }
 }

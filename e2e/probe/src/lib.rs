@@ -1,7 +1,7 @@
 //! The consumer in the container: drives an allocated virtio-net VF with nothing but the devices that the container
 //! was given, and proves that the doorbell rings.
 //!
-//! [`run`] finds the descriptor, opens the device through VFIO, brings virtio up with rings in its own memory, maps
+//! [`run()`] finds the descriptor, opens the device through VFIO, brings virtio up with rings in its own memory, maps
 //! the doorbell as the descriptor says, and answers and sends pings as raw frames. It shares no code with what wrote
 //! the descriptor but the format's types, so that it is a second opinion on all of it.
 //!

@@ -53,7 +53,7 @@ pub(crate) async fn granularity(story: Story) -> Result<()> {
     story.tell("the verdicts: per device with multiplier 4, per queue with a page a queue, none for igb");
 
     ring(&story, kubelet, "per-device", "10.9.0.11", (0x3000, 0x1000)).await?;
-    ring(&story, kubelet, "per-queue", "10.9.0.12", (0x40_0000, 0x40_0000)).await
+    ring(&story, kubelet, "per-queue", "10.9.0.12", (0x3000, 0x40_0000)).await
 }
 
 async fn ring(story: &Story, kubelet: &Kubelet, pool: &str, address: &str, pages: (u64, u64)) -> Result<()> {

@@ -119,7 +119,7 @@ async fn ring(story: &Story, kubelet: &Kubelet, pod: &PodUid, name: &str, addres
     let Done { doorbell, ping, answered, .. } = pods::done(kubelet, pod).await?;
     let ping = ping.context("the probe did not ping")?;
     story.tell(format!(
-        "pod {name} ({}) rang its doorbell {} times for sending and {} times for receiving (per {:?}); {} of {} of its \
+        "pod {name} ({}) rang its doorbell {} times for sending and {} times for receiving ({}); {} of {} of its \
          pings were answered ({} µs on average), and it answered {answered} from outside",
         up.mac,
         doorbell.writes.tx,
