@@ -18,8 +18,8 @@ pub struct Survey {
     pub pfs: Vec<Pf>,
     /// VFs by address.
     pub vfs: BTreeMap<PciAddress, Vf>,
-    /// VFs that could not be read, with the reason. One of them does not hide the others.
-    pub unreadable: BTreeMap<PciAddress, String>,
+    /// VFs that could not be read. One of them does not hide the others.
+    pub unreadable: BTreeMap<PciAddress, Unreadable>,
 }
 
 /// A VF with its place and its verdicts.
@@ -33,6 +33,17 @@ pub struct Vf {
     pub device: SubDevice,
 }
 
+/// A VF of which only the place is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The PF that made it.
+    pub pf: PciAddress,
+    /// Its number there, from 0.
+    pub index: u32,
+    /// What could not be read, and why.
+    pub reason: String,
+}
+
 /// Looks at every VF of the node. `page` is the page size.
 pub fn survey(host: &Host, page: u64) -> host::Result<Survey> {
     let mut survey = Survey { pfs: sriov::pfs(host)?, ..Survey::default() };
@@ -42,7 +53,10 @@ pub fn survey(host: &Host, page: u64) -> host::Result<Survey> {
                 Ok(device) => drop(survey.vfs.insert(*address, Vf { pf: pf.address, index: *index, device })),
                 // Removed between the listing and the look at it: it is not there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && is_gone(host, *address) => {}
-                Err(error) => drop(survey.unreadable.insert(*address, chain(&error))),
+                Err(error) => {
+                    let unreadable = Unreadable { pf: pf.address, index: *index, reason: chain(&error) };
+                    survey.unreadable.insert(*address, unreadable);
+                }
             }
         }
     }

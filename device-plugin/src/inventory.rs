@@ -7,7 +7,7 @@ use doorbell_common::subdevice::{DeviceId, Eligible};
 use tracing::{info, warn};
 
 use crate::config::{Config, PoolName};
-use crate::discovery::{self, Survey};
+use crate::discovery::{self, Survey, Unreadable};
 use crate::{prepare, proof};
 
 /// All pools with their devices.
@@ -45,7 +45,7 @@ fn list(config: &Config, survey: &Survey) -> Inventory {
         (pool.name.clone(), Pool { resource: config.resource(&pool.name), devices: BTreeMap::new() })
     };
     let mut inventory = Inventory { pools: config.pools.iter().map(pool).collect() };
-    for (address, reason) in &survey.unreadable {
+    for (address, Unreadable { reason, .. }) in &survey.unreadable {
         warn!(device = %address, reason, "device not readable");
     }
     for (address, assignment) in survey.assign(config) {

@@ -10,7 +10,7 @@ use doorbell_common::kernel::pci::PciAddress;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::discovery::{self, Assignment, Survey, Vf};
+use crate::discovery::{self, Assignment, Survey, Unreadable, Vf};
 use crate::prepare::{self, Binding};
 use crate::proof;
 
@@ -104,27 +104,20 @@ fn promise(host: &Host, address: PciAddress, Binding { driver, .. }: &Binding) -
 }
 
 fn unreadable(survey: &Survey) -> impl Iterator<Item = Row> {
-    survey.unreadable.iter().map(|(address, reason)| {
-        let place = survey.pfs.iter().find_map(|pf| {
-            let (index, _) = pf.vfs.iter().find(|(_, vf)| vf == address)?;
-            Some((pf.address, *index))
-        });
-        let (pf, index) = place.unwrap_or((*address, 0));
-        Row {
-            address: *address,
-            pf,
-            index,
-            ids: "unreadable".to_owned(),
-            driver: None,
-            iommu_group: None,
-            numa_node: None,
-            isolation: "none".to_owned(),
-            doorbell: "unverifiable".to_owned(),
-            granularity: None,
-            pool: None,
-            advertised: false,
-            reasons: vec![reason.clone()],
-        }
+    survey.unreadable.iter().map(|(address, Unreadable { pf, index, reason })| Row {
+        address: *address,
+        pf: *pf,
+        index: *index,
+        ids: "unreadable".to_owned(),
+        driver: None,
+        iommu_group: None,
+        numa_node: None,
+        isolation: "unproven".to_owned(),
+        doorbell: "unverifiable".to_owned(),
+        granularity: None,
+        pool: None,
+        advertised: false,
+        reasons: vec![reason.clone()],
     })
 }
 

@@ -137,14 +137,7 @@ mod tests {
             for (address, class) in members {
                 let folder = root.path().join("sys/bus/pci/devices").join(address);
                 fs::create_dir_all(&folder).unwrap();
-                fs::write(
-                    folder.join("class"),
-                    format!(
-                        "{class}
-"
-                    ),
-                )
-                .unwrap();
+                fs::write(folder.join("class"), format!("{class}\n")).unwrap();
                 symlink("../../../kernel/iommu_groups/7", folder.join("iommu_group")).unwrap();
                 fs::create_dir_all(root.path().join("sys/kernel/iommu_groups/7/devices").join(address))
                     .unwrap();

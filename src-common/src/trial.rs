@@ -174,13 +174,9 @@ pub fn map_doorbell(host: &Host, device: &Eligible) -> Result<Mapped, TrialError
         match tried {
             Err(error) if error.is_busy() && Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
             Err(error) if error.is_busy() => {
-                {
-                    let holder = process::holding(host, &node).map_or_else(
-                        || "a process that is not seen from here".to_owned(),
-                        |holder| holder.to_string(),
-                    );
-                    return Err(TrialError::Busy { node, holder });
-                };
+                let unseen = || "a process that is not seen from here".to_owned();
+                let holder = process::holding(host, &node).map_or_else(unseen, |holder| holder.to_string());
+                return Err(TrialError::Busy { node, holder });
             }
             Err(error) => return Err(error),
             Ok(mapped_at) => {

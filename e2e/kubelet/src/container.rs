@@ -215,7 +215,6 @@ fn linux(pod: &PodSpec, container: &ContainerSpec) -> api::LinuxContainerConfig 
                 drop_capabilities: Vec::new(),
             }),
             namespace_options: Some(namespaces(network)),
-            run_as_user: container.user.map(|value| api::Int64Value { value }),
             masked_paths: paths(&MASKED),
             readonly_paths: paths(&READ_ONLY),
         }),

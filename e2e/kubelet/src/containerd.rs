@@ -19,7 +19,8 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::config::{ContainerdConfig, Snapshotter};
+pub use self::config::ContainerdConfig;
+use self::config::SNAPSHOTTER;
 use crate::cri::{Cri, CriError};
 
 mod config;
@@ -100,7 +101,6 @@ impl Containerd {
         let mut child = Command::new(&config.binary)
             .arg("--config")
             .arg(config.file())
-            .envs(&config.env)
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
             .stdout(log)
@@ -129,21 +129,6 @@ impl Containerd {
         self.config.socket()
     }
 
-    /// Its process id; `None` once it has ended.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
-    /// What it has logged so far.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.config.log()).unwrap_or_default()
-    }
-
-    /// How it was started.
-    pub fn config(&self) -> &ContainerdConfig {
-        &self.config
-    }
-
     /// Ends it with SIGTERM, or SIGKILL where that takes too long, and gives the config back to start it again.
     pub async fn stop(mut self) -> ContainerdConfig {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
@@ -168,7 +153,7 @@ impl Containerd {
         let import = Command::new(config.binary.with_file_name("ctr"))
             .arg("--address")
             .arg(self.socket())
-            .args(["--namespace", "k8s.io", "images", "import", "--snapshotter", config.snapshotter.name()])
+            .args(["--namespace", "k8s.io", "images", "import", "--snapshotter", SNAPSHOTTER])
             .arg(archive)
             .stdin(Stdio::null())
             .kill_on_drop(true)

@@ -144,12 +144,6 @@ impl Cri {
         bounded("ExecSync", limit + self.limit, client.exec_sync(request)).await
     }
 
-    /// The runtime's name and version.
-    pub async fn describe(&self) -> Result<String, CriError> {
-        let version = self.version(api::VersionRequest { version: "v1".to_owned() }).await?;
-        Ok(format!("{} {}", version.runtime_name, version.runtime_version))
-    }
-
     /// What the runtime says of itself and of its network.
     pub async fn conditions(&self) -> Result<Vec<Condition>, CriError> {
         let status = self.status(api::StatusRequest { verbose: false }).await?.status;

@@ -37,7 +37,7 @@ pub use crate::{
     allocations::RunOptions,
     config::KubeletConfig,
     container::Exec,
-    containerd::{Containerd, ContainerdConfig, ContainerdError, Snapshotter},
+    containerd::{Containerd, ContainerdConfig, ContainerdError},
     cri::{Condition, Cri, CriError},
     kubelet::{Kubelet, StartError},
     lifecycle::PodError,

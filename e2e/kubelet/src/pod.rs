@@ -60,8 +60,6 @@ pub struct PodSpec {
     pub host_network: bool,
     /// The RuntimeClass's handler; empty for the runtime's default.
     pub runtime_handler: String,
-    /// Passed to the runtime with the sandbox.
-    pub annotations: BTreeMap<String, String>,
 }
 
 impl PodSpec {
@@ -75,7 +73,6 @@ impl PodSpec {
             containers: Vec::new(),
             host_network: false,
             runtime_handler: String::new(),
-            annotations: BTreeMap::new(),
         }
     }
 
@@ -113,14 +110,6 @@ impl PodSpec {
         handler.clone_into(&mut self.runtime_handler);
         self
     }
-
-    /// Adds an annotation.
-    #[must_use]
-    pub fn annotation(mut self, key: &str, value: &str) -> Self {
-        self.annotations.insert(key.to_owned(), value.to_owned());
-        self
-    }
-
     /// What the scheduler counts for the pod, by resource: the containers' sum, or the most that any one init
     /// container asks for where that is more. A restartable init container runs on beside the containers, so
     /// it counts with them.
@@ -162,8 +151,6 @@ pub struct ContainerSpec {
     pub resources: BTreeMap<String, usize>,
     /// Capabilities beyond the runtime's default set.
     pub capabilities: Vec<String>,
-    /// The user to run as; the image's where it is `None`.
-    pub user: Option<i64>,
     /// For init containers: `restartPolicy: Always`, a sidecar.
     pub restartable: bool,
 }
@@ -191,18 +178,9 @@ impl ContainerSpec {
             mounts: Vec::new(),
             resources: BTreeMap::new(),
             capabilities: Vec::new(),
-            user: None,
             restartable: false,
         }
     }
-
-    /// Names the image.
-    #[must_use]
-    pub fn image(mut self, image: &str) -> Self {
-        image.clone_into(&mut self.image);
-        self
-    }
-
     /// Replaces the image's entry point.
     #[must_use]
     pub fn command<S: Into<String>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
@@ -254,14 +232,6 @@ impl ContainerSpec {
         self.capabilities.push(capability.to_owned());
         self
     }
-
-    /// Runs as that user.
-    #[must_use]
-    pub fn user(mut self, uid: i64) -> Self {
-        self.user = Some(uid);
-        self
-    }
-
     /// Makes an init container a sidecar.
     #[must_use]
     pub fn restartable(mut self) -> Self {

@@ -1,7 +1,11 @@
 //! Pod sandboxes: the namespaces of a pod, and with them its network. One attempt is one sandbox; a scenario may have
 //! two of one pod at once, and end them in the order it wants.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -150,7 +154,7 @@ impl Kubelet {
             hostname: if spec.host_network { String::new() } else { spec.name.clone() },
             log_directory: self.config().log_root.join(folder).display().to_string(),
             labels: pod_labels(spec).into_iter().collect(),
-            annotations: spec.annotations.clone().into_iter().collect(),
+            annotations: HashMap::default(),
             linux: Some(api::LinuxPodSandboxConfig { security_context: Some(security_context) }),
         }
     }

@@ -1,7 +1,6 @@
 //! What containerd is told: the file, in version 3 of its config, and where it keeps things.
 
 use std::{
-    collections::BTreeMap,
     fmt::Write as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,23 +8,8 @@ use std::{
 
 use crate::pod::DEFAULT_IMAGE;
 
-/// The snapshotter that image layers are unpacked with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Snapshotter {
-    /// Overlayfs: wants a root folder that is on no overlayfs itself.
-    Overlayfs,
-    /// Plain copies.
-    Native,
-}
-
-impl Snapshotter {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Overlayfs => "overlayfs",
-            Self::Native => "native",
-        }
-    }
-}
+/// How image layers are unpacked. It wants a root folder that is on no overlayfs itself.
+pub(crate) const SNAPSHOTTER: &str = "overlayfs";
 
 /// How to run containerd.
 #[derive(Clone, Debug)]
@@ -42,14 +26,8 @@ pub struct ContainerdConfig {
     pub cni_bin_dirs: Vec<PathBuf>,
     /// The image of the sandbox's own container.
     pub sandbox_image: String,
-    /// How layers are unpacked.
-    pub snapshotter: Snapshotter,
     /// Imported where the sandbox's image is absent and this file exists.
     pub image_archive: PathBuf,
-    /// More of the config, in TOML: another runtime's table, say.
-    pub extra: String,
-    /// Variables for containerd, and so for the CNI plugins that it runs.
-    pub env: BTreeMap<String, String>,
     /// How long it may take until its CRI answers.
     pub start_limit: Duration,
 }
@@ -64,10 +42,7 @@ impl ContainerdConfig {
             cni_conf_dir: cni_conf_dir.into(),
             cni_bin_dirs: vec![cni_bin_dir.into(), PathBuf::from("/usr/lib/cni")],
             sandbox_image: DEFAULT_IMAGE.to_owned(),
-            snapshotter: Snapshotter::Overlayfs,
             image_archive: PathBuf::from("/opt/pause.tar"),
-            extra: String::new(),
-            env: BTreeMap::new(),
             start_limit: Duration::from_secs(60),
         }
     }
@@ -104,7 +79,7 @@ impl ContainerdConfig {
             "[grpc]".to_owned(),
             format!("address = {}", path(&self.socket())),
             format!("[{images}]"),
-            format!("snapshotter = {}", quoted(&self.snapshotter.name())),
+            format!("snapshotter = {}", quoted(&SNAPSHOTTER)),
             format!("[{images}.pinned_images]"),
             format!("sandbox = {}", quoted(&self.sandbox_image)),
             format!("[{runtime}.cni]"),
@@ -117,7 +92,6 @@ impl ContainerdConfig {
             format!("[{runtime}.containerd.runtimes.runc.options]"),
             // There may be no systemd to ask.
             "SystemdCgroup = false".to_owned(),
-            self.extra.clone(),
         ];
         for line in lines {
             // Writing into a String does not fail.
