@@ -10,6 +10,7 @@ use e2e_kubelet::Admission;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::Story;
+use crate::rig::WITHIN;
 use crate::rig::node::{BIN, Node};
 use crate::rig::plugin::{FAST, Plugin};
 use crate::rig::{cni, pods};
@@ -22,7 +23,6 @@ pools:
   select: {pfNames: ['0000:01:00.0#0']}
   prepare: {numVfs: 2}
 ";
-const WITHIN: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) async fn busy(story: Story) -> Result<()> {

@@ -1,12 +1,11 @@
 //! A doorbell for the device, one for each queue, and a function that has none: by the verdict, by the trial mapping,
 //! by a container that rings it.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use e2e_kubelet::Kubelet;
 
 use crate::Story;
+use crate::rig::WITHIN;
 use crate::rig::node::Node;
 use crate::rig::plugin::{self, Plugin};
 use crate::rig::{outside, pods};
@@ -27,7 +26,6 @@ pools:
   select: {pfNames: ['0000:03:00.0']}
   prepare: {numVfs: 1}
 ";
-const WITHIN: Duration = Duration::from_secs(60);
 
 pub(crate) async fn granularity(story: Story) -> Result<()> {
     let node = Node::start().await?;

@@ -1,11 +1,10 @@
 //! Machines on which nothing may be advertised, and what `scan` says of them.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use e2e_kubelet::NodeView;
 
 use crate::Story;
+use crate::rig::WITHIN;
 use crate::rig::node::Node;
 use crate::rig::plugin::{self, FAST, Plugin};
 
@@ -17,7 +16,6 @@ pools:
   select: {pfNames: ['0000:01:00.0']}
   prepare: {numVfs: 2}
 ";
-const WITHIN: Duration = Duration::from_secs(60);
 
 /// No IOMMU: no group, so nothing is even taken off its driver.
 pub(crate) async fn no_iommu(story: Story) -> Result<()> {

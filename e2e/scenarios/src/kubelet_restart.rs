@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::Story;
+use crate::rig::WITHIN;
 use crate::rig::node::Node;
 use crate::rig::plugin::{FAST, Plugin};
 
@@ -21,7 +22,6 @@ pools:
   select: {pfNames: ['0000:01:00.0#1']}
   prepare: {}
 ";
-const WITHIN: Duration = Duration::from_secs(60);
 /// What users are promised, with the kubelet back.
 const REGISTERED_AGAIN_WITHIN: Duration = Duration::from_secs(1);
 const SPARE: &str = "doorbell.dev/spare";

@@ -1,13 +1,12 @@
 //! A DEL of a pod's old sandbox that comes after its new sandbox is up on the same VF.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use doorbell_common::claim;
 use doorbell_common::host::Host;
 use e2e_kubelet::Admission;
 
 use crate::Story;
+use crate::rig::WITHIN;
 use crate::rig::node::Node;
 use crate::rig::plugin::{FAST, Plugin};
 use crate::rig::{outside, pods};
@@ -20,7 +19,6 @@ pools:
   select: {pciAddresses: ['0000:01:00.1'], pfNames: ['0000:01:00.0']}
   prepare: {numVfs: 4}
 ";
-const WITHIN: Duration = Duration::from_secs(60);
 
 pub(crate) async fn late_del(story: Story) -> Result<()> {
     let node = Node::start().await?;

@@ -1,7 +1,5 @@
 //! The main job: two pods, each with a VF of its own, ring their doorbells; what they held can be had again.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use doorbell_common::claim;
 use doorbell_common::host::Host;
@@ -9,6 +7,7 @@ use e2e_kubelet::{Admission, Kubelet, PodUid};
 use e2e_probe::report::Done;
 
 use crate::Story;
+use crate::rig::WITHIN;
 use crate::rig::node::Node;
 use crate::rig::plugin::{self, FAST, Plugin};
 use crate::rig::{outside, pods};
@@ -25,7 +24,6 @@ pools:
     numVfs: 4
 ";
 const OUTSIDE: &str = "0000:01:00.4";
-const WITHIN: Duration = Duration::from_secs(60);
 /// libcni keeps each result here until DEL.
 const RESULTS: &str = "/var/lib/cni/results";
 

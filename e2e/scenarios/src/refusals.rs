@@ -1,7 +1,5 @@
 //! What is refused: by Allocate, and by ADD for a device that is not the pod's. Nothing is left behind.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use doorbell_common::claim;
 use doorbell_common::host::Host;
@@ -15,6 +13,7 @@ use tonic::Code;
 use tonic::transport::Endpoint;
 
 use crate::Story;
+use crate::rig::WITHIN;
 use crate::rig::node::Node;
 use crate::rig::plugin::{FAST, Plugin};
 use crate::rig::{cni, pods};
@@ -27,7 +26,6 @@ pools:
   select: {pfNames: ['0000:01:00.0']}
   prepare: {numVfs: 2}
 ";
-const WITHIN: Duration = Duration::from_secs(60);
 const POD_RESOURCES: &str = "unix:///var/lib/kubelet/pod-resources/kubelet.sock";
 const SOCKET: &str = "unix:///var/lib/kubelet/device-plugins/doorbell-fast.sock";
 

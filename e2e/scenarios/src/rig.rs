@@ -5,3 +5,8 @@ pub(crate) mod node;
 pub(crate) mod outside;
 pub(crate) mod plugin;
 pub(crate) mod pods;
+
+use std::time::Duration;
+
+/// The bound on what takes a moment: emulated machines on busy hosts take their time.
+pub(crate) const WITHIN: Duration = Duration::from_secs(60);
