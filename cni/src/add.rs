@@ -7,7 +7,7 @@ use doorbell_common::claim::Holder;
 use doorbell_common::formats::cni::{AddResult, NetConf, code};
 use doorbell_common::formats::descriptor::Device;
 use doorbell_common::host::Host;
-use doorbell_common::kernel::page;
+use doorbell_common::kernel::memory;
 use doorbell_common::subdevice::Eligible;
 use doorbell_common::trial;
 
@@ -25,8 +25,8 @@ pub fn add(host: &Host, call: &Call, conf: &NetConf) -> Result<String, Failure> 
         ));
     };
     let devices = whose::devices(host, pod, conf)?;
-    let page =
-        page::size().map_err(|errno| Failure::new(code::IO, "ask for the page size").because(&errno))?;
+    let page = memory::page_size()
+        .map_err(|errno| Failure::new(code::IO, "ask for the page size").because(&errno))?;
     let verified = each(&devices, |device| vfio::verify(host, device, page))?;
 
     let holder = Holder {

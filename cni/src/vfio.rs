@@ -1,9 +1,10 @@
 //! Access mode `vfio`: the container drives the whole VF, so wiring it is proving that its doorbell maps.
 
 use doorbell_common::claim::Undo;
-use doorbell_common::formats::cni::NetConf;
+use doorbell_common::formats::cni::{NetConf, code};
 use doorbell_common::formats::descriptor::{self, API_VERSION, ATTACHMENT_FILE, Attachment, Device, Trial};
 use doorbell_common::host::Host;
+use doorbell_common::kernel::memory;
 use doorbell_common::subdevice::{Eligible, SubDevice};
 use doorbell_common::trial::Mapped;
 
@@ -17,13 +18,16 @@ pub fn verify(host: &Host, device: &Device, page: u64) -> Result<Eligible, Failu
         Failure::new(NOT_ELIGIBLE, format!("device {} may not be wired", device.id)).with_details(why)
     };
     let found = SubDevice::examine(host, device.pci_address, page)?;
-    let eligible = found.eligible().map_err(|reasons| refused(reasons.join("; ")))?;
+    let eligible = found.eligible(host, device.nodes.way()).map_err(|reasons| refused(reasons.join("; ")))?;
     let group = eligible.isolation.group;
     if group != device.iommu_group {
         return Err(refused(format!(
             "it was advertised in IOMMU group {} and is in group {group}",
             device.iommu_group
         )));
+    }
+    if eligible.nodes != device.nodes {
+        return Err(refused(format!("it was advertised by {} and is at {}", device.nodes, eligible.nodes)));
     }
     let (advertised, now) = (&device.doorbell, eligible.doorbell);
     let advertised = (advertised.region, advertised.offset, advertised.length, advertised.stride);
@@ -53,6 +57,8 @@ pub fn attach(
             // A trial takes milliseconds, not the 584,000 years that 64 bits of microseconds hold.
             micros: u64::try_from(mapped.took.as_micros()).unwrap_or(u64::MAX),
         },
+        memlock_limit: memory::memlock_limit()
+            .map_err(|errno| Failure::new(code::IO, "ask for RLIMIT_MEMLOCK").because(&errno))?,
     };
     let file = format!("{}/{ATTACHMENT_FILE}", descriptor::folder(hold.id()));
     hold.change(Undo::RemoveAttachment, || Ok(host.replace(file, &descriptor::to_json(&attachment))?))

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use doorbell_common::error::chain;
 use doorbell_common::formats::descriptor;
 use doorbell_common::host::Host;
-use doorbell_common::kernel::{page, vfio};
+use doorbell_common::kernel::memory;
 use doorbell_common::kubelet::deviceplugin::{ContainerAllocateResponse, DeviceSpec, Mount};
 use doorbell_common::subdevice::{DeviceId, Eligible, SubDevice};
 use serde_json::json;
@@ -49,8 +49,9 @@ pub fn answer(
 ) -> Result<ContainerAllocateResponse, Refusal> {
     let devices = verified(host, pool, ids)?;
     let mut nodes: Vec<String> =
-        devices.iter().map(|device| vfio::group_node(device.isolation.group)).collect();
-    nodes.push(vfio::CONTAINER.to_owned());
+        devices.iter().flat_map(|device| device.nodes.paths()).map(str::to_owned).collect();
+    nodes.sort();
+    nodes.dedup();
     Ok(ContainerAllocateResponse {
         envs: environment(&pool.resource, &devices),
         mounts: devices.iter().map(|device| mount(name, &device.id)).collect(),
@@ -77,18 +78,14 @@ pub fn verified<'a>(host: &Host, pool: &'a Pool, ids: &[String]) -> Result<Vec<&
 }
 
 fn still_true(host: &Host, device: &Eligible) -> Result<(), String> {
-    let page = page::size().map_err(|errno| format!("ask for the page size: {errno}"))?;
+    let page = memory::page_size().map_err(|errno| format!("ask for the page size: {errno}"))?;
     let found = SubDevice::examine(host, device.address, page).map_err(|error| chain(&error))?;
-    let now = found.eligible().map_err(|reasons| reasons.join("; "))?;
+    let now = found.eligible(host, device.nodes.way()).map_err(|reasons| reasons.join("; "))?;
     if now.driver != device.driver {
         return Err(format!("it was on {} and is on {}", device.driver, now.driver));
     }
     if now != *device {
-        return Err("its group or its doorbell is another than it was".to_owned());
-    }
-    let node = vfio::group_node(device.isolation.group);
-    if !host.exists(&node) {
-        return Err(format!("{node} is gone"));
+        return Err("its group, its nodes or its doorbell are others than they were".to_owned());
     }
     Ok(())
 }
@@ -100,8 +97,8 @@ fn environment(resource: &str, devices: &[&Eligible]) -> HashMap<String, String>
     let info: BTreeMap<&str, serde_json::Value> = devices
         .iter()
         .map(|device| {
-            let vfio =
-                json!({ "mount": vfio::CONTAINER, "dev-mount": vfio::group_node(device.isolation.group) });
+            let [own, shared] = device.nodes.paths();
+            let vfio = json!({ "mount": shared, "dev-mount": own });
             (device.id.as_str(), json!({ "generic": { "deviceID": device.id.as_str() }, "vfio": vfio }))
         })
         .collect();

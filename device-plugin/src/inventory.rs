@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use doorbell_common::host::{self, Host};
+use doorbell_common::kernel::vfio::Way;
 use doorbell_common::subdevice::{DeviceId, Eligible};
 use tracing::{info, warn};
 
@@ -36,11 +37,11 @@ pub fn take(host: &Host, config: &Config, page: u64) -> host::Result<Inventory> 
     }
     let assigned = survey.assign(config);
     proof::confirm(host, &mut survey, |address| assigned.contains_key(&address));
-    Ok(list(config, &survey))
+    Ok(list(host, config, &survey))
 }
 
 /// The inventory of a survey, each refused device logged with its reasons.
-fn list(config: &Config, survey: &Survey) -> Inventory {
+fn list(host: &Host, config: &Config, survey: &Survey) -> Inventory {
     let pool = |pool: &crate::config::Pool| {
         (pool.name.clone(), Pool { resource: config.resource(&pool.name), devices: BTreeMap::new() })
     };
@@ -56,7 +57,7 @@ fn list(config: &Config, survey: &Survey) -> Inventory {
         for other in &assignment.also {
             warn!(device = %address, pool = %assignment.pool, %other, "selected by two pools: goes to the first");
         }
-        match vf.device.eligible() {
+        match vf.device.eligible(host, Way::Group) {
             Ok(eligible) => {
                 info!(device = %address, pool = %assignment.pool, group = %eligible.isolation.group, "device advertised");
                 pool.devices.insert(eligible.id.clone(), eligible);

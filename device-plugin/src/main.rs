@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use doorbell_common::host::Host;
-use doorbell_common::kernel::page;
+use doorbell_common::kernel::memory;
 use doorbell_device_plugin::config::{Config, ConfigError};
 use doorbell_device_plugin::{run, scan};
 use tracing_subscriber::EnvFilter;
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 fn work(command: Command) -> Result<()> {
     let host = Host::real();
-    let page = page::size().context("ask for the page size")?;
+    let page = memory::page_size().context("ask for the page size")?;
     match command {
         Command::Run { config } => {
             let config = Config::load(&config)?;

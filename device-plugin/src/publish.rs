@@ -2,21 +2,20 @@
 
 use doorbell_common::claim;
 use doorbell_common::formats::descriptor::{
-    self, API_VERSION, Access, DEVICE_FILE, Device, Doorbell, Effective, Isolation, Mediation, Nodes,
-    Registers,
+    self, API_VERSION, Access, DEVICE_FILE, Device, Doorbell, Effective, Isolation, Locked, Mediation,
+    Memory, Registers,
 };
 use doorbell_common::host::{self, Host};
-use doorbell_common::kernel::vfio;
 use doorbell_common::subdevice::Eligible;
 
 use crate::config::PoolName;
 use crate::inventory::Inventory;
 
 /// Brings the descriptors in line with the inventory. A file that is right already is not written.
-pub fn descriptors(host: &Host, inventory: &Inventory) -> host::Result<()> {
+pub fn descriptors(host: &Host, inventory: &Inventory, page: u64) -> host::Result<()> {
     for (name, pool) in &inventory.pools {
         for device in pool.devices.values() {
-            write(host, &describe(name, &pool.resource, device))?;
+            write(host, &describe(name, &pool.resource, device, page))?;
         }
     }
     withdraw(host, inventory)
@@ -46,7 +45,7 @@ fn write(host: &Host, device: &Device) -> host::Result<()> {
     host.replace(file, &content)
 }
 
-fn describe(pool: &PoolName, resource: &str, device: &Eligible) -> Device {
+fn describe(pool: &PoolName, resource: &str, device: &Eligible, page: u64) -> Device {
     let group = device.isolation.group;
     let doorbell = device.doorbell;
     Device {
@@ -55,7 +54,7 @@ fn describe(pool: &PoolName, resource: &str, device: &Eligible) -> Device {
         pool: pool.to_string(),
         resource: resource.to_owned(),
         access: Access::Vfio,
-        nodes: Nodes { group: vfio::group_node(group), container: vfio::CONTAINER.to_owned() },
+        nodes: device.nodes.clone(),
         pci_address: device.address,
         iommu_group: group,
         isolation: Isolation {
@@ -81,5 +80,6 @@ fn describe(pool: &PoolName, resource: &str, device: &Eligible) -> Device {
         },
         virtio_type: device.virtio_type,
         numa_node: device.numa_node,
+        memory: Memory { page_size: page, locked: Locked::MemlockUnlessIpcLock },
     }
 }

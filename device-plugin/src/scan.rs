@@ -7,6 +7,7 @@ use std::fmt::Write;
 use doorbell_common::doorbell::{Granularity, Refusal};
 use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::pci::PciAddress;
+use doorbell_common::kernel::vfio::Way;
 use serde::Serialize;
 
 use crate::config::Config;
@@ -58,7 +59,7 @@ pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec
         .iter()
         .map(|(address, vf)| {
             let binding = bindings.get(address).map(|binding| promise(host, *address, binding));
-            row(vf, assigned.get(address), binding)
+            row(host, vf, assigned.get(address), binding)
         })
         .collect();
     rows.extend(unreadable(&survey));
@@ -66,10 +67,10 @@ pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec
     Ok(rows)
 }
 
-fn row(vf: &Vf, assignment: Option<&Assignment>, binding: Option<String>) -> Row {
+fn row(host: &Host, vf: &Vf, assignment: Option<&Assignment>, binding: Option<String>) -> Row {
     let Vf { pf, index, device } = vf;
     let function = &device.function;
-    let mut reasons = device.eligible().err().unwrap_or_default();
+    let mut reasons = device.eligible(host, Way::Group).err().unwrap_or_default();
     reasons.extend(binding);
     if assignment.is_none() {
         reasons.push("no pool selects it".to_owned());

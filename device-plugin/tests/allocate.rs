@@ -120,7 +120,7 @@ fn a_device_that_changed_is_refused_with_what_changed() {
     assert!(unsafe_interrupts.contains("allow_unsafe_interrupts"), "{unsafe_interrupts}");
 
     let no_node = changed(|node| fs::remove_file(node.root.path().join("dev/vfio/7")).unwrap());
-    assert!(no_node.ends_with("/dev/vfio/7 is gone"), "{no_node}");
+    assert!(no_node.ends_with("/dev/vfio/7 is not there"), "{no_node}");
 
     let gone = ask(&node(), |node| fs::remove_dir_all(node.root.path().join(vf)).unwrap(), &["0000:01:00.1"]);
     assert!(matches!(gone, Err(Refusal::Changed { .. })));

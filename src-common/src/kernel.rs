@@ -1,7 +1,8 @@
 //! The kernel's objects, one kind a file: what sysfs and the device nodes say, without judgement.
 
 pub mod iommu;
-pub mod page;
+pub mod memory;
+
 pub mod pci;
 pub mod process;
 pub mod sriov;

@@ -5,6 +5,7 @@
 //! [`isolation`] judge them; [`subdevice`] is the model that results; [`trial`] proves it on the open device;
 //! [`claim`] says who holds it; [`formats`] are the files that others read.
 
+pub mod allocation;
 pub mod claim;
 pub mod doorbell;
 pub mod error;

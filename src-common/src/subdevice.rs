@@ -11,7 +11,8 @@ use crate::host::{self, Host};
 use crate::isolation::{self, Isolation};
 use crate::kernel::iommu::{self, GroupId};
 use crate::kernel::pci::{ConfigSpace, Function, PciAddress};
-use crate::kernel::{vfio, virtio_pci};
+use crate::kernel::vfio::{self, Nodes, Way};
+use crate::kernel::{sriov, virtio_pci};
 
 /// The kubelet's limit for a device id.
 const ID_LENGTH: usize = 63;
@@ -33,6 +34,8 @@ pub struct BadId(String);
 pub struct SubDevice {
     /// What sysfs says of it.
     pub function: Function,
+    /// The PF that made it; `None` for a function that is no VF.
+    pub pf: Option<PciAddress>,
     /// Its IOMMU group, where it has one.
     pub iommu_group: Option<GroupId>,
     /// Virtio device type; `None` for a function of another kind.
@@ -52,8 +55,12 @@ pub struct Eligible {
     pub id: DeviceId,
     /// The PCI function.
     pub address: PciAddress,
+    /// The PF that made it.
+    pub pf: PciAddress,
     /// The VFIO driver that it was on when it was examined.
     pub driver: String,
+    /// The nodes by which its consumer drives it.
+    pub nodes: Nodes,
     /// NUMA node, where the platform says one.
     pub numa_node: Option<u32>,
     /// Virtio device type.
@@ -78,7 +85,8 @@ impl SubDevice {
         let isolation = isolation::verify(host, address);
         let on_vfio = vfio::is_bound(host, address)?;
         let iommu_group = iommu::group_of(host, address)?;
-        Ok(Self { function, iommu_group, virtio_type, on_vfio, doorbell, isolation })
+        let pf = sriov::pf_of(host, address)?;
+        Ok(Self { function, pf, iommu_group, virtio_type, on_vfio, doorbell, isolation })
     }
 
     /// Its id.
@@ -87,24 +95,34 @@ impl SubDevice {
         self.function.address.into()
     }
 
-    /// The device as it may be handed out, or everything that keeps it from that, a line each.
-    pub fn eligible(&self) -> Result<Eligible, Vec<String>> {
-        match (&self.doorbell, &self.isolation, self.virtio_type, &self.function.driver) {
-            (Ok(doorbell), Ok(isolation), Some(virtio_type), Some(driver)) if self.on_vfio => Ok(Eligible {
-                id: self.id(),
-                address: self.function.address,
-                driver: driver.clone(),
-                numa_node: self.function.numa_node,
-                virtio_type,
-                isolation: isolation.clone(),
-                doorbell: *doorbell,
-            }),
-            _ => Err(self.refusals()),
-        }
+    /// The device as it may be handed out by `way`, or everything that keeps it from that, a line each.
+    pub fn eligible(&self, host: &Host, way: Way) -> Result<Eligible, Vec<String>> {
+        let Self { doorbell: Ok(doorbell), isolation: Ok(isolation), on_vfio: true, .. } = self else {
+            return Err(self.refusals());
+        };
+        let (Some(virtio_type), Some(driver), Some(pf)) = (self.virtio_type, &self.function.driver, self.pf)
+        else {
+            return Err(self.refusals());
+        };
+        let nodes = vfio::nodes(host, self.function.address, isolation.group, way);
+        Ok(Eligible {
+            id: self.id(),
+            address: self.function.address,
+            pf,
+            driver: driver.clone(),
+            nodes: nodes.map_err(|error| vec![chain(&error)])?,
+            numa_node: self.function.numa_node,
+            virtio_type,
+            isolation: isolation.clone(),
+            doorbell: *doorbell,
+        })
     }
 
     fn refusals(&self) -> Vec<String> {
         let mut reasons = Vec::new();
+        if self.pf.is_none() {
+            reasons.push("no virtual function".to_owned());
+        }
         if !self.on_vfio {
             let driver = self.function.driver.as_deref().unwrap_or("no driver");
             reasons.push(format!("not on a VFIO driver but on {driver}"));

@@ -1,10 +1,11 @@
 //! Who gets what, over hand-made descriptors and a hand-made answer of the kubelet.
 
 use doorbell_common::formats::descriptor::{
-    Access, Doorbell, Effective, Isolation, Mediation, Nodes, Registers,
+    Access, Doorbell, Effective, Isolation, Locked, Mediation, Memory, Registers,
 };
 use doorbell_common::isolation::Class;
 use doorbell_common::kernel::iommu::GroupId;
+use doorbell_common::kernel::vfio::Nodes;
 
 use super::*;
 
@@ -16,7 +17,7 @@ fn device(id: &str) -> Device {
         pool: "fast".to_owned(),
         resource: "doorbell.dev/fast".to_owned(),
         access: Access::Vfio,
-        nodes: Nodes { group: "/dev/vfio/7".to_owned(), container: "/dev/vfio/vfio".to_owned() },
+        nodes: Nodes::Group { group: "/dev/vfio/7".to_owned(), container: "/dev/vfio/vfio".to_owned() },
         pci_address: id.as_str().parse().unwrap(),
         iommu_group: GroupId(7),
         isolation: Isolation { class: Class::IommuRid, reason: String::new() },
@@ -34,6 +35,7 @@ fn device(id: &str) -> Device {
         },
         virtio_type: 1,
         numa_node: None,
+        memory: Memory { page_size: 0x1000, locked: Locked::MemlockUnlessIpcLock },
     }
 }
 

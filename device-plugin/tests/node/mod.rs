@@ -63,6 +63,7 @@ impl Node {
         fs::create_dir_all(devices.join(PF).join("net/ens1f0")).unwrap();
         node.write(&format!("sys/bus/pci/devices/{PF}/sriov_totalvfs"), b"8\n");
         node.write(&format!("run/doorbell/attaches/{PF}"), b"");
+        node.write("dev/vfio/vfio", b"");
         for (index, vf) in vfs.iter().enumerate() {
             let address = format!("0000:01:00.{}", index + 1);
             let folder = format!("sys/bus/pci/devices/{address}");
@@ -75,7 +76,7 @@ impl Node {
             let resource = format!("{}0xe000000000 0xe000003fff 0x14220c\n{none}", none.repeat(4));
             node.write(&format!("{folder}/resource"), resource.as_bytes());
             node.write(&format!("{folder}/config"), &vf.config());
-            fs::create_dir_all(devices.join(&address).join("vfio-dev/vfio0")).unwrap();
+            fs::create_dir_all(devices.join(&address).join(format!("vfio-dev/vfio{index}"))).unwrap();
             symlink("../../drivers/vfio-pci", devices.join(&address).join("driver")).unwrap();
             symlink(format!("../{PF}"), devices.join(&address).join("physfn")).unwrap();
             symlink(format!("../{address}"), devices.join(PF).join(format!("virtfn{index}"))).unwrap();

@@ -44,8 +44,8 @@ pub fn run(options: &Options, descriptors: &Path) -> Result<Option<String>> {
 
 /// Keeps the group from everybody else.
 fn hold(device: &Device, options: &Options, stop: &Stop) -> Result<()> {
-    let _group = open_group(&device.nodes.group, options.patience())?;
-    let held = Held { device: device.id.to_string(), group: device.nodes.group.clone() };
+    let _group = open_group(device.nodes.own(), options.patience())?;
+    let held = Held { device: device.id.to_string(), group: device.nodes.own().to_owned() };
     announce(&Event::Held(held), options)?;
     while !stop.now() {
         sleep(STEP);

@@ -51,7 +51,9 @@ pub(crate) struct Container {
 impl Container {
     /// Opens both nodes and joins them, with the type 1 (v2) IOMMU. Resets nothing yet.
     pub(crate) fn attach(nodes: &Nodes, patience: Duration) -> Result<Self> {
-        let Nodes { group: group_node, container: node } = nodes;
+        let Nodes::Group { group: group_node, container: node } = nodes else {
+            anyhow::bail!("{nodes} are not the nodes of a group");
+        };
         let file = open(node).with_context(|| format!("open the container {node}"))?;
         let version =
             memory::api_version(&file).with_context(|| format!("ask {node} for its API version"))?;

@@ -13,6 +13,7 @@ use crate::host::{self, Host, HostError};
 use crate::isolation::Class;
 use crate::kernel::iommu::GroupId;
 use crate::kernel::pci::PciAddress;
+pub use crate::kernel::vfio::Nodes;
 use crate::subdevice::DeviceId;
 
 /// Value of `apiVersion` in both files.
@@ -118,6 +119,27 @@ pub struct Device {
     pub virtio_type: u16,
     /// NUMA node of the PCI function, where the platform says one.
     pub numa_node: Option<u32>,
+    /// What its consumer must know of memory.
+    pub memory: Memory,
+}
+
+/// What the consumer's rings and buffers cost: memory that a device reads and writes is locked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Memory {
+    /// Bytes of a page on this host: the grain of every mapping, the doorbell's included.
+    pub page_size: u64,
+    /// How locked memory is accounted.
+    pub locked: Locked,
+}
+
+/// How the kernel accounts the memory that a consumer maps for DMA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Locked {
+    /// Every mapped byte, huge pages included, counts against RLIMIT_MEMLOCK; beyond it the mapping fails with
+    /// ENOMEM, unless the process has CAP_IPC_LOCK (VFIO type1 and iommufd).
+    MemlockUnlessIpcLock,
 }
 
 /// How the consumer drives the sub-device.
@@ -126,16 +148,6 @@ pub struct Device {
 pub enum Access {
     /// The consumer owns the whole VF through VFIO.
     Vfio,
-}
-
-/// Device nodes handed to the consumer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Nodes {
-    /// VFIO group node, `/dev/vfio/<group>`.
-    pub group: String,
-    /// VFIO container node, `/dev/vfio/vfio`.
-    pub container: String,
 }
 
 /// The isolation class with its evidence.
@@ -209,6 +221,10 @@ pub struct Attachment {
     pub ips: Vec<IpPrefix>,
     /// The trial mapping made at ADD.
     pub trial: Trial,
+    /// RLIMIT_MEMLOCK in bytes as the runtime has it, and as its containers inherit it where nothing sets another;
+    /// absent where it is unlimited. What it means for this device, `memory.locked` of `device.json` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memlock_limit: Option<u64>,
 }
 
 /// An IP address with its prefix length.

@@ -1,0 +1,215 @@
+//! What the kubelet was answered for a device, kept for as long as it may replay it.
+//!
+//! The kubelet checkpoints an answer of Allocate and replays it at every later start of the container, after a reboot
+//! too, without asking again, while group numbers and device numbers shift. One file a device,
+//! `/var/lib/doorbell/allocations/<id>`, written by the plugin, says what the answer rests on: PreStartContainer and
+//! ADD hold it against what is true now.
+
+use serde::{Deserialize, Serialize};
+
+use crate::formats::descriptor;
+use crate::host::{self, Host, HostError};
+use crate::kernel::vfio::Nodes;
+use crate::subdevice::DeviceId;
+
+const FOLDER: &str = "/var/lib/doorbell/allocations";
+const API_VERSION: &str = "doorbell.dev/v1";
+
+/// What the kubelet was answered for a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Allocation {
+    api_version: String,
+    /// The device.
+    pub id: DeviceId,
+    /// The extended resource that it was given as.
+    pub resource: String,
+    /// How it was given.
+    pub by: By,
+}
+
+/// How a device reaches its container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// By its CDI name: the runtime reads the nodes from the specification as it is when the container starts.
+    Cdi,
+    /// By DeviceSpecs: the nodes themselves are in the kubelet's checkpoint.
+    Nodes(Nodes),
+}
+
+/// Why the record of an answer can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AllocationError {
+    /// The file failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The file is there and says nothing that this version understands.
+    #[error("{path} is no record of an allocation")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The file speaks of another device or another version.
+    #[error("{path} speaks of {id} in {version}")]
+    Foreign {
+        /// The file.
+        path: String,
+        /// The device in it.
+        id: DeviceId,
+        /// The version in it.
+        version: String,
+    },
+}
+
+/// Why the kubelet's answer no longer holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stale {
+    /// The nodes have other numbers now, and those answered may be another device's.
+    #[error(
+        "the kubelet replays {answered} for {id}, which is at {now} now (a reboot or a rebind renumbered it): delete the pod to have it allocated anew"
+    )]
+    Renumbered {
+        /// The device.
+        id: DeviceId,
+        /// The node that the container would get.
+        answered: String,
+        /// The device's own.
+        now: String,
+    },
+    /// The device was given under another name.
+    #[error("{id} was allocated as {answered}, not as {asked}: delete the pod to have it allocated anew")]
+    OtherResource {
+        /// The device.
+        id: DeviceId,
+        /// The resource in the record.
+        answered: String,
+        /// The resource asked for.
+        asked: String,
+    },
+}
+
+impl Allocation {
+    /// The record of an answer.
+    #[must_use]
+    pub fn new(id: DeviceId, resource: String, by: By) -> Self {
+        Self { api_version: API_VERSION.to_owned(), id, resource, by }
+    }
+
+    /// Whether the answer, replayed now, gives the container the nodes that are the device's.
+    pub fn holds(&self, resource: &str, now: &Nodes) -> Result<(), Stale> {
+        if self.resource != resource {
+            let (answered, asked) = (self.resource.clone(), resource.to_owned());
+            return Err(Stale::OtherResource { id: self.id.clone(), answered, asked });
+        }
+        match &self.by {
+            By::Nodes(answered) if answered != now => Err(Stale::Renumbered {
+                id: self.id.clone(),
+                answered: answered.own().to_owned(),
+                now: now.own().to_owned(),
+            }),
+            By::Cdi | By::Nodes(_) => Ok(()),
+        }
+    }
+}
+
+/// The record of a device, if there is one.
+pub fn read(host: &Host, id: &DeviceId) -> Result<Option<Allocation>, AllocationError> {
+    let path = path(id);
+    let Some(text) = host.read_text_if_any(&path)? else { return Ok(None) };
+    match serde_json::from_str::<Allocation>(&text) {
+        Ok(record) if record.api_version == API_VERSION && record.id == *id => Ok(Some(record)),
+        Ok(Allocation { id, api_version: version, .. }) => {
+            Err(AllocationError::Foreign { path, id, version })
+        }
+        Err(source) => Err(AllocationError::Malformed { path, source }),
+    }
+}
+
+/// Ids of all devices with a record, sorted.
+pub fn ids(host: &Host) -> host::Result<Vec<DeviceId>> {
+    Ok(host.list(FOLDER)?.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// Keeps a record; on disk when this returns. One that says the same already is not written.
+pub fn keep(host: &Host, record: &Allocation) -> host::Result<()> {
+    let (path, content) = (path(&record.id), descriptor::to_json(record));
+    if host.read(&path).is_ok_and(|now| now == content) {
+        return Ok(());
+    }
+    host.make_folder(FOLDER)?;
+    host.replace(path, &content)
+}
+
+/// Forgets a record; fine where there is none.
+pub fn forget(host: &Host, id: &DeviceId) -> host::Result<()> {
+    host.remove(path(id))
+}
+
+/// The file of a device's record.
+#[must_use]
+pub fn path(id: &DeviceId) -> String {
+    format!("{FOLDER}/{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAST: &str = "doorbell.dev/fast";
+
+    fn nodes(group: u32) -> Nodes {
+        Nodes::Group { group: format!("/dev/vfio/{group}"), container: "/dev/vfio/vfio".to_owned() }
+    }
+
+    fn record(by: By) -> Allocation {
+        Allocation::new("0000:01:00.1".parse().unwrap(), FAST.to_owned(), by)
+    }
+
+    #[test]
+    fn a_record_reads_back() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        for by in [By::Cdi, By::Nodes(nodes(7))] {
+            let record = record(by);
+            keep(&host, &record).unwrap();
+            assert_eq!(read(&host, &record.id).unwrap(), Some(record.clone()));
+            assert_eq!(ids(&host).unwrap(), [record.id]);
+        }
+    }
+
+    #[test]
+    fn nodes_that_were_renumbered_no_longer_hold() {
+        let record = record(By::Nodes(nodes(7)));
+        assert_eq!(record.holds(FAST, &nodes(7)), Ok(()));
+        assert_eq!(
+            record.holds(FAST, &nodes(8)).unwrap_err().to_string(),
+            "the kubelet replays /dev/vfio/7 for 0000:01:00.1, which is at /dev/vfio/8 now (a reboot or a rebind \
+             renumbered it): delete the pod to have it allocated anew"
+        );
+    }
+
+    #[test]
+    fn a_cdi_name_holds_whatever_the_number() {
+        assert_eq!(record(By::Cdi).holds(FAST, &nodes(8)), Ok(()));
+    }
+
+    #[test]
+    fn another_resource_no_longer_holds() {
+        let stale = record(By::Cdi).holds("doorbell.dev/slow", &nodes(7)).unwrap_err();
+        assert!(matches!(stale, Stale::OtherResource { .. }), "{stale}");
+    }
+
+    #[test]
+    fn a_record_of_another_device_is_not_guessed_at() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        let record = record(By::Cdi);
+        keep(&host, &record).unwrap();
+        let other: DeviceId = "0000:01:00.2".parse().unwrap();
+        host.replace(path(&other), &descriptor::to_json(&record)).unwrap();
+        assert!(matches!(read(&host, &other), Err(AllocationError::Foreign { .. })));
+    }
+}
