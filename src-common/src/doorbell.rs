@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::Checks;
 use crate::kernel::pci::{Bar, BarKind, Bars, ConfigSpace};
 use crate::kernel::virtio_pci::{self, Extent, Holds, LayoutError};
 
@@ -113,7 +114,7 @@ pub enum Refusal {
         neighbour: u8,
     },
     /// Another structure meets the doorbell's pages.
-    #[error("shared: {neighbour} meets the doorbell's pages {:#x}..{:#x}", hull.start, hull.start + hull.length)]
+    #[error("shared: {neighbour} meets the doorbell's pages {hull}")]
     Shared {
         /// What else lies there.
         neighbour: Extent,
@@ -136,36 +137,64 @@ impl Refusal {
 
 /// Looks for a doorbell that has its pages for itself. `page` is the host's page size, a power of two.
 pub fn verify(config: &ConfigSpace, bars: &Bars, page: u64) -> Result<Doorbell, Refusal> {
-    let extents = virtio_pci::layout(config)?;
-    for extent in &extents {
-        within_bar(extent, bars)?;
-    }
-    let (area, bar, multiplier) = notify_area(&extents, bars)?;
-    let stride = stride(multiplier)?;
-    if !area.start.is_multiple_of(DOORBELL_BYTES) || area.end - area.start < DOORBELL_BYTES {
-        return Err(Refusal::Malformed(*area));
-    }
-    page_of_its_own(area.bar, bar, bars, page)?;
+    examine(config, bars, page, "", &mut Checks::unkept())
+}
+
+/// [`verify`], each step kept in `checks`. `folder` is the function's in sysfs.
+pub fn examine(
+    config: &ConfigSpace,
+    bars: &Bars,
+    page: u64,
+    folder: &str,
+    checks: &mut Checks,
+) -> Result<Doorbell, Refusal> {
+    let config_file = format_args!("{folder}/config");
+    let config_and_bars = format_args!("{folder}/config, {folder}/resource");
+    let bars_and_page = format_args!("{folder}/resource, sysconf(_SC_PAGESIZE)");
+    let all = format_args!("{folder}/config, {folder}/resource, sysconf(_SC_PAGESIZE)");
+
+    let list = config.capabilities().map_err(LayoutError::from);
+    let list =
+        checks.step("capability-list", config_file, list, |list| format!("{} capabilities", list.len()))?;
+    let extents = virtio_pci::layout(config, &list);
+    let extents = checks.step("structures", config_file, extents, |extents| join(extents))?;
+    let inside = extents.iter().try_for_each(|extent| within_bar(extent, bars));
+    checks.step("structures-in-bars", config_and_bars, inside, |()| {
+        "every structure ends within its BAR".to_owned()
+    })?;
+    let area = notify_area(&extents, bars);
+    let (area, bar, multiplier) =
+        checks.step("notify-area", config_and_bars, area, |(area, ..)| format!("{area}, in memory"))?;
+    let stride =
+        checks.step("notify-multiplier", config_file, stride(multiplier), |stride| format!("{stride:#x}"))?;
+    let whole = whole_doorbells(area);
+    checks.step("notify-size", config_file, whole, |()| "holds an aligned 16-bit doorbell".to_owned())?;
+    let aligned = on_a_page(area.bar, bar, page);
+    checks
+        .step("bar-on-a-page", bars_and_page, aligned, |()| format!("starts on a page of {page:#x} bytes"))?;
+    let alone = alone_in_its_page(area.bar, bar, bars, page);
+    checks.step("bar-alone", bars_and_page, alone, |()| "shares no page with another BAR".to_owned())?;
 
     let hull = Hull::around(area, page);
-    let meets = |extent: &&Extent| {
-        !matches!(extent.holds, Holds::Notify { .. })
-            && extent.bar == area.bar
-            && extent.start < hull.start + hull.length
-            && hull.start < extent.end
-    };
-    if let Some(neighbour) = extents.iter().find(meets) {
-        return Err(Refusal::Shared { neighbour: *neighbour, hull });
-    }
+    let exclusive = nothing_else_meets(hull, area, &extents);
+    checks.step("doorbell-pages", all, exclusive, |()| {
+        format!("exclusive: pages {hull} hold doorbells alone")
+    })?;
+    let granularity = if u64::from(stride) >= page { Granularity::Queue } else { Granularity::Device };
+    checks.note("doorbell-granularity", all, || granularity.to_string());
     Ok(Doorbell {
         bar: area.bar,
         bar_length: bar.length,
         offset: narrow(area.start, area)?,
         length: narrow(area.end - area.start, area)?,
         stride,
-        granularity: if u64::from(stride) >= page { Granularity::Queue } else { Granularity::Device },
+        granularity,
         hull,
     })
+}
+
+fn join(extents: &[Extent]) -> String {
+    extents.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Granularity {
@@ -174,6 +203,12 @@ impl fmt::Display for Granularity {
             Self::Device => "per device",
             Self::Queue => "per queue",
         })
+    }
+}
+
+impl fmt::Display for Hull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}..{:#x}", self.start, self.start + self.length)
     }
 }
 
@@ -213,17 +248,39 @@ fn stride(multiplier: u32) -> Result<u32, Refusal> {
     }
 }
 
-/// A BAR maps by whole pages: it starts on one, and where it is shorter no other BAR shares that page. (What another
-/// function has there only the kernel knows: it refuses to map such a BAR, which the trial mapping finds.)
-fn page_of_its_own(number: u8, bar: Bar, bars: &Bars, page: u64) -> Result<(), Refusal> {
-    if !bar.start.is_multiple_of(page) {
-        return Err(Refusal::Unaligned { bar: number, start: bar.start, page });
-    }
+/// It holds at least one doorbell, and the first is aligned.
+fn whole_doorbells(area: &Extent) -> Result<(), Refusal> {
+    let whole = area.start.is_multiple_of(DOORBELL_BYTES) && area.end - area.start >= DOORBELL_BYTES;
+    if whole { Ok(()) } else { Err(Refusal::Malformed(*area)) }
+}
+
+/// A BAR maps by whole pages of memory.
+fn on_a_page(number: u8, bar: Bar, page: u64) -> Result<(), Refusal> {
+    let aligned = bar.start.is_multiple_of(page);
+    if aligned { Ok(()) } else { Err(Refusal::Unaligned { bar: number, start: bar.start, page }) }
+}
+
+/// Where a BAR is shorter than a page, no other BAR shares that page. (What another function has there only the kernel
+/// knows: it refuses to map such a BAR, which the trial mapping finds.)
+fn alone_in_its_page(number: u8, bar: Bar, bars: &Bars, page: u64) -> Result<(), Refusal> {
     let in_page = |other: &Bar| other.kind == BarKind::Memory && other.start & !(page - 1) == bar.start;
     match bars.iter().find(|(other, at)| *other != number && bar.length < page && in_page(at)) {
         Some((neighbour, _)) => Err(Refusal::SubPage { bar: number, length: bar.length, neighbour }),
         None => Ok(()),
     }
+}
+
+fn nothing_else_meets(hull: Hull, area: &Extent, extents: &[Extent]) -> Result<(), Refusal> {
+    let meets = |extent: &&Extent| {
+        !matches!(extent.holds, Holds::Notify { .. })
+            && extent.bar == area.bar
+            && extent.start < hull.start + hull.length
+            && hull.start < extent.end
+    };
+    extents
+        .iter()
+        .find(meets)
+        .map_or(Ok(()), |neighbour| Err(Refusal::Shared { neighbour: *neighbour, hull }))
 }
 
 /// Offset and length of a notify area are 32-bit fields, so this holds for every area that came from one.

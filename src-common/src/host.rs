@@ -3,14 +3,22 @@
 //! Paths are kept as the host sees them (`/sys/bus/pci/…`) and prefixed only at the moment of I/O, so that a captured
 //! tree or a test's folder stands in for the machine. Each module owns the constants of its own corner.
 
+mod record;
+
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use record::Entry;
+use record::Record;
 
 /// A host, by its root folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Host {
     root: PathBuf,
+    record: Option<Arc<Record>>,
 }
 
 /// What was tried on which file of the host.
@@ -43,7 +51,25 @@ impl Host {
     /// A host whose tree lies below `root`.
     #[must_use]
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), record: None }
+    }
+
+    /// The same host, with everything that it answers from now on kept in [`Host::recorded`].
+    #[must_use]
+    pub fn recording(self) -> Self {
+        Self { record: Some(Arc::default()), ..self }
+    }
+
+    /// What a recording host was asked, by path, with its answers.
+    #[must_use]
+    pub fn recorded(&self) -> BTreeMap<PathBuf, Entry> {
+        self.record.as_ref().map(|record| record.entries()).unwrap_or_default()
+    }
+
+    fn keep(&self, path: impl AsRef<Path>, entry: impl FnOnce() -> Entry) {
+        if let Some(record) = &self.record {
+            record.keep(path.as_ref(), entry());
+        }
     }
 
     /// Whether device nodes opened here are this machine's.
@@ -61,7 +87,9 @@ impl Host {
 
     /// The whole file, as bytes.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
-        fs::read(self.path(&path)).map_err(failed("read", path))
+        let bytes = fs::read(self.path(&path)).map_err(failed("read", &path))?;
+        self.keep(path, || Entry::File(bytes.clone()));
+        Ok(bytes)
     }
 
     /// The first `length` bytes, or as many as the file gives.
@@ -80,12 +108,14 @@ impl Host {
         };
         read().map_err(failed("read", &path))?;
         bytes.truncate(filled);
+        self.keep(path, || Entry::File(bytes.clone()));
         Ok(bytes)
     }
 
     /// The whole file as text, without the newline that sysfs ends it with.
     pub fn read_text(&self, path: impl AsRef<Path>) -> Result<String> {
-        let text = fs::read_to_string(self.path(&path)).map_err(failed("read", path))?;
+        let text = fs::read_to_string(self.path(&path)).map_err(failed("read", &path))?;
+        self.keep(path, || Entry::File(text.clone().into_bytes()));
         Ok(text.trim_end().to_owned())
     }
 
@@ -97,6 +127,9 @@ impl Host {
     /// Base name of what a symbolic link points at; `None` where there is no such link.
     pub fn link_name(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
         let target = absent_is_none(fs::read_link(self.path(&path)).map_err(failed("follow", &path)))?;
+        if let Some(target) = &target {
+            self.keep(path, || Entry::Link(target.clone()));
+        }
         Ok(target.and_then(|target| Some(target.file_name()?.to_str()?.to_owned())))
     }
 
@@ -113,13 +146,18 @@ impl Host {
             names.extend(name.into_string().ok());
         }
         names.sort();
+        self.keep(path, || Entry::Folder(names.clone()));
         Ok(names)
     }
 
     /// Whether the path exists (links followed).
     #[must_use]
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
-        self.path(path).exists()
+        let there = self.path(&path).exists();
+        if there {
+            self.keep(path, || Entry::There);
+        }
+        there
     }
 
     /// One write to an existing file: a sysfs attribute takes its value in a single system call.

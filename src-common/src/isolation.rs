@@ -5,10 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::Checks;
 use crate::error::chain;
 use crate::host::{self, Host};
 use crate::kernel::iommu::{self, GroupId};
-use crate::kernel::pci::PciAddress;
+use crate::kernel::pci::{self, PciAddress};
 use crate::kernel::{sriov, vfio};
 
 /// What confines a sub-device's DMA to its consumer.
@@ -85,12 +86,38 @@ impl Refusal {
 
 /// What sysfs alone shows of a function's isolation; the attach has to confirm it.
 pub fn verify(host: &Host, address: PciAddress) -> Result<Isolation, Refusal> {
-    let unreadable = |error: host::HostError| Refusal::Unreadable(chain(&error));
+    examine(host, address, &mut Checks::unkept())
+}
 
-    let group = iommu::group_of(host, address).map_err(unreadable)?.ok_or(Refusal::NoIommu)?;
-    if host.exists(vfio::noiommu_node(group)) {
-        return Err(Refusal::NoIommuMode(group));
-    }
+/// [`verify`], each step kept in `checks`.
+pub fn examine(host: &Host, address: PciAddress, checks: &mut Checks) -> Result<Isolation, Refusal> {
+    let folder = pci::folder(address);
+    let group =
+        iommu::group_of(host, address).map_err(unreadable).and_then(|group| group.ok_or(Refusal::NoIommu));
+    let group =
+        checks.step("iommu-group", format_args!("{folder}/iommu_group"), group, GroupId::to_string)?;
+    let noiommu = vfio::noiommu_node(group);
+    let translated = if host.exists(&noiommu) { Err(Refusal::NoIommuMode(group)) } else { Ok(()) };
+    checks.step("iommu-mode", format_args!("{noiommu}"), translated, |()| {
+        "VFIO translates: no such node".to_owned()
+    })?;
+    let members = format_args!("{}", iommu::members_folder(group));
+    checks
+        .step("group-members", members, alone(host, address, group), |()| "this function alone".to_owned())?;
+    let pf = pf_off_vfio(host, address);
+    checks.step("pf-driver", format_args!("{folder}/physfn/vfio-dev"), pf, |()| {
+        "the PF is on no VFIO driver".to_owned()
+    })?;
+    let safe = match vfio::unsafe_interrupts(host).map_err(unreadable)? {
+        Some(module) => Err(Refusal::UnsafeInterrupts(module)),
+        None => Ok(()),
+    };
+    let parameters = format_args!("{}", vfio::UNSAFE_INTERRUPTS_FILES);
+    checks.step("safe-interrupts", parameters, safe, |()| "unsafe interrupts are not allowed".to_owned())?;
+    Ok(Isolation { class: Class::IommuRid, group })
+}
+
+fn alone(host: &Host, address: PciAddress, group: GroupId) -> Result<(), Refusal> {
     let this = address.to_string();
     let (own, others): (Vec<_>, Vec<_>) =
         iommu::members(host, group).map_err(unreadable)?.into_iter().partition(|member| *member == this);
@@ -100,15 +127,19 @@ pub fn verify(host: &Host, address: PciAddress) -> Result<Isolation, Refusal> {
     if own.is_empty() {
         return Err(Refusal::Unreadable(format!("IOMMU group {group} does not list {this}")));
     }
-    if let Some(pf) = sriov::pf_of(host, address).map_err(unreadable)?
-        && vfio::is_bound(host, pf).map_err(unreadable)?
-    {
-        return Err(Refusal::PfOnVfio(pf));
+    Ok(())
+}
+
+fn pf_off_vfio(host: &Host, address: PciAddress) -> Result<(), Refusal> {
+    match sriov::pf_of(host, address).map_err(unreadable)? {
+        Some(pf) if vfio::is_bound(host, pf).map_err(unreadable)? => Err(Refusal::PfOnVfio(pf)),
+        _ => Ok(()),
     }
-    if let Some(module) = vfio::unsafe_interrupts(host).map_err(unreadable)? {
-        return Err(Refusal::UnsafeInterrupts(module));
-    }
-    Ok(Isolation { class: Class::IommuRid, group })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
+fn unreadable(error: host::HostError) -> Refusal {
+    Refusal::Unreadable(chain(&error))
 }
 
 impl std::fmt::Display for Class {

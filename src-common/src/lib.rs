@@ -6,6 +6,7 @@
 //! [`claim`] says who holds it; [`formats`] are the files that others read.
 
 pub mod allocation;
+pub mod check;
 pub mod claim;
 pub mod doorbell;
 pub mod error;

@@ -5,12 +5,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::Checks;
 use crate::doorbell::{self, Doorbell};
 use crate::error::chain;
 use crate::host::{self, Host};
 use crate::isolation::{self, Isolation};
 use crate::kernel::iommu::{self, GroupId};
-use crate::kernel::pci::{ConfigSpace, Function, PciAddress};
+use crate::kernel::pci::{self, ConfigSpace, Function, PciAddress};
 use crate::kernel::vfio::{self, Nodes, Way};
 use crate::kernel::{sriov, virtio_pci};
 
@@ -72,20 +73,40 @@ pub struct Eligible {
 }
 
 impl SubDevice {
-    /// Examines a VF by some fourteen small reads; no register is touched. `page` is the host's page size.
+    /// Examines a VF by some fifteen small reads; no register is touched. `page` is the host's page size.
     pub fn examine(host: &Host, address: PciAddress, page: u64) -> host::Result<Self> {
+        Self::examine_keeping(host, address, page, &mut Checks::unkept())
+    }
+
+    /// [`SubDevice::examine`], each step kept in `checks`.
+    pub fn examine_keeping(
+        host: &Host,
+        address: PciAddress,
+        page: u64,
+        checks: &mut Checks,
+    ) -> host::Result<Self> {
+        let folder = pci::folder(address);
         let function = Function::read(host, address)?;
-        let virtio_type = virtio_pci::device_type(host, &function)?;
-        let doorbell = match virtio_type {
-            Some(_) => ConfigSpace::read(host, address)
-                .map_err(|error| doorbell::Refusal::Unreadable(chain(&error)))
-                .and_then(|config| doorbell::verify(&config, &function.bars, page)),
-            None => Err(doorbell::Refusal::NotVirtio { vendor: function.vendor, device: function.device }),
-        };
-        let isolation = isolation::verify(host, address);
-        let on_vfio = vfio::is_bound(host, address)?;
-        let iommu_group = iommu::group_of(host, address)?;
+        checks.note("function", format_args!("{folder}/{{vendor,device}}"), || {
+            format!("{:04x}:{:04x}", function.vendor, function.device)
+        });
         let pf = sriov::pf_of(host, address)?;
+        let virtual_function = pf.ok_or("no virtual function");
+        // Kept for its place in the list: what follows is looked at either way.
+        let _ = checks.step("virtual-function", format_args!("{folder}/physfn"), virtual_function, |pf| {
+            format!("of PF {pf}")
+        });
+        let virtio_type = virtio_pci::device_type(host, &function)?;
+        let doorbell = doorbell_of(host, &function, virtio_type, page, &folder, checks);
+        let isolation = isolation::examine(host, address, checks);
+        let on_vfio = vfio::is_bound(host, address)?;
+        let driver = function.driver.as_deref().unwrap_or("no driver");
+        let bound = if on_vfio { Ok(driver) } else { Err(format!("not on a VFIO driver but on {driver}")) };
+        let _ =
+            checks.step("vfio-driver", format_args!("{folder}/vfio-dev, {folder}/driver"), bound, |driver| {
+                (*driver).to_owned()
+            });
+        let iommu_group = iommu::group_of(host, address)?;
         Ok(Self { function, pf, iommu_group, virtio_type, on_vfio, doorbell, isolation })
     }
 
@@ -131,6 +152,26 @@ impl SubDevice {
         reasons.extend(self.doorbell.as_ref().err().map(ToString::to_string));
         reasons
     }
+}
+
+fn doorbell_of(
+    host: &Host,
+    function: &Function,
+    virtio_type: Option<u16>,
+    page: u64,
+    folder: &str,
+    checks: &mut Checks,
+) -> Result<Doorbell, doorbell::Refusal> {
+    let (vendor, device) = (function.vendor, function.device);
+    let is_virtio = virtio_type.ok_or(doorbell::Refusal::NotVirtio { vendor, device });
+    let files = format_args!("{folder}/{{vendor,device,subsystem_device}}");
+    checks.step("virtio-type", files, is_virtio, |kind| format!("virtio device type {kind}"))?;
+    let config = ConfigSpace::read(host, function.address);
+    let config = config.map_err(|error| doorbell::Refusal::Unreadable(chain(&error)));
+    let config = checks.step("config-space", format_args!("{folder}/config"), config, |config| {
+        format!("{} bytes", config.length())
+    })?;
+    doorbell::examine(&config, &function.bars, page, folder, checks)
 }
 
 impl DeviceId {

@@ -38,11 +38,17 @@ pub fn group_of(host: &Host, address: PciAddress) -> host::Result<Option<GroupId
     Ok(name.and_then(|name| name.parse().ok()))
 }
 
+/// Folder that lists the members of a group.
+#[must_use]
+pub fn members_folder(group: GroupId) -> String {
+    format!("{GROUPS}/{group}/devices")
+}
+
 /// Members of the group that could be driven by somebody: all but bridges.
 ///
 /// A member that is no PCI function keeps its sysfs name: what it is does not matter, that it is there does.
 pub fn members(host: &Host, group: GroupId) -> host::Result<Vec<String>> {
-    let mut members = host.list(format!("{GROUPS}/{group}/devices"))?;
+    let mut members = host.list(members_folder(group))?;
     let mut bridges = Vec::new();
     for member in &members {
         if let Ok(address) = member.parse::<PciAddress>()

@@ -18,6 +18,9 @@ pub const IOMMUFD: &str = "/dev/iommu";
 const CDEVS: &str = "/dev/vfio/devices";
 /// Modules whose parameter `allow_unsafe_interrupts` lets a function be attached without isolated MSI.
 const UNSAFE_INTERRUPTS: [&str; 2] = ["vfio_iommu_type1", "iommufd"];
+/// Their files, for people.
+pub const UNSAFE_INTERRUPTS_FILES: &str =
+    "/sys/module/{vfio_iommu_type1,iommufd}/parameters/allow_unsafe_interrupts";
 
 /// The two nodes that a consumer opens to drive a function through VFIO, at the same path in host and container.
 ///

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::host::{self, Host};
 
-use super::pci::{self, CapabilityError, ConfigSpace, Function};
+use super::pci::{self, Capability, CapabilityError, ConfigSpace, Function};
 
 /// Vendor of every virtio function, and the device ids that belong to it (virtio 1.3, 4.1.2).
 pub const VENDOR: u16 = 0x1af4;
@@ -106,10 +106,10 @@ pub enum LayoutError {
     Overflow(usize),
 }
 
-/// Every piece of a BAR that a virtio or MSI-X capability names, in list order.
-pub fn layout(config: &ConfigSpace) -> Result<Vec<Extent>, LayoutError> {
+/// Every piece of a BAR that the virtio and MSI-X capabilities of a list name, in its order.
+pub fn layout(config: &ConfigSpace, list: &[Capability]) -> Result<Vec<Extent>, LayoutError> {
     let mut extents = Vec::new();
-    for capability in config.capabilities()? {
+    for capability in list {
         match capability.id {
             VENDOR_SPECIFIC => extents.extend(virtio(config, capability.offset)?),
             MSIX => extents.extend(msix(config, capability.offset)?),

@@ -54,6 +54,12 @@ impl ConfigSpace {
         Self(bytes)
     }
 
+    /// Bytes that could be read.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.0.len()
+    }
+
     /// The capability list, in its order.
     pub fn capabilities(&self) -> Result<Vec<Capability>, CapabilityError> {
         if self.0.len() < SIZE {
