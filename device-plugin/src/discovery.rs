@@ -1,5 +1,7 @@
 //! Finding VFs and saying which pool each belongs to. Reads only.
 
+mod acpi;
+
 use std::collections::BTreeMap;
 use std::io;
 
@@ -9,10 +11,11 @@ use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::sriov::{self, Pf};
 use doorbell_common::subdevice::SubDevice;
 
-use crate::config::{Config, PoolName, Select};
+use self::acpi::AcpiIndexes;
+use crate::config::{Config, PfSelector, PoolName, Select};
 
 /// What the node has.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
     /// PFs, in bus order.
     pub pfs: Vec<Pf>,
@@ -20,6 +23,8 @@ pub struct Survey {
     pub vfs: BTreeMap<PciAddress, Vf>,
     /// VFs that could not be read. One of them does not hide the others.
     pub unreadable: BTreeMap<PciAddress, Unreadable>,
+    /// What only some pools select by.
+    acpi: AcpiIndexes,
 }
 
 /// A VF with its place and its verdicts.
@@ -46,7 +51,12 @@ pub struct Unreadable {
 
 /// Looks at every VF of the node. `page` is the page size.
 pub fn survey(host: &Host, page: u64) -> host::Result<Survey> {
-    let mut survey = Survey { pfs: sriov::pfs(host)?, ..Survey::default() };
+    let mut survey = Survey {
+        pfs: sriov::pfs(host)?,
+        vfs: BTreeMap::new(),
+        unreadable: BTreeMap::new(),
+        acpi: AcpiIndexes::unread(host),
+    };
     for pf in &survey.pfs {
         for (index, address) in &pf.vfs {
             match SubDevice::examine(host, *address, page) {
@@ -84,22 +94,48 @@ impl Survey {
     }
 
     fn selects(&self, select: &Select, vf: &Vf) -> bool {
-        let function = &vf.device.function;
-        let pf = self.pfs.iter().find(|pf| pf.address == vf.pf);
-        let where_given = |given: bool, matches: bool| !given || matches;
-        let Select { pci_addresses, vendors, devices, drivers, pf_names } = select;
-        where_given(!pci_addresses.is_empty(), pci_addresses.contains(&function.address))
-            && where_given(!vendors.is_empty(), vendors.iter().any(|id| id.0 == function.vendor))
-            && where_given(!devices.is_empty(), devices.iter().any(|id| id.0 == function.device))
-            && where_given(
-                !drivers.is_empty(),
-                function.driver.as_deref().is_some_and(|now| drivers.iter().any(|name| name == now)),
-            )
-            && where_given(
-                !pf_names.is_empty(),
-                pf.is_some_and(|pf| pf_names.iter().any(|selector| selector.selects(pf, vf.index))),
-            )
+        let device = &vf.device;
+        let function = &device.function;
+        let Select {
+            pci_addresses,
+            vendors,
+            devices,
+            drivers,
+            pf_names,
+            root_devices,
+            acpi_indexes,
+            numa_nodes,
+            virtio_types,
+            isolation,
+            doorbell,
+        } = select;
+        let pf = self.pf(vf.pf);
+        let of_pf = |selector: &PfSelector| pf.is_some_and(|pf| selector.selects(pf, vf.index));
+        (pci_addresses.is_empty() || pci_addresses.contains(&function.address))
+            && allows(vendors, |id| id.0 == function.vendor)
+            && allows(devices, |id| id.0 == function.device)
+            && allows(drivers, |name| function.driver.as_ref().is_some_and(|driver| name == driver.as_str()))
+            && allows(pf_names, of_pf)
+            && allows(root_devices, |root| of_pf(root.selector()))
+            && allows(numa_nodes, |node| function.numa_node == Some(*node))
+            && allows(virtio_types, |kind| device.virtio_type == Some(kind.0))
+            && allows(isolation, |class| device.isolation.as_ref().is_ok_and(|now| now.class == *class))
+            && allows(doorbell, |verdict| {
+                device.doorbell.as_ref().is_ok_and(|now| verdict.covers(now.granularity))
+            })
+            && allows(acpi_indexes, |index| self.acpi.of(&self.vfs, function.address) == Some(*index))
     }
+
+    /// The PF, of all in bus order: a look at each of them for each VF would be quadratic.
+    fn pf(&self, address: PciAddress) -> Option<&Pf> {
+        let at = self.pfs.binary_search_by_key(&address, |pf| pf.address).ok()?;
+        self.pfs.get(at)
+    }
+}
+
+/// Whether a selector lets a VF through: it is not given, or one of its values matches.
+fn allows<T>(values: &[T], matches: impl FnMut(&T) -> bool) -> bool {
+    values.is_empty() || values.iter().any(matches)
 }
 
 /// Which pool a VF is in.

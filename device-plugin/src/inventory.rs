@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use doorbell_common::host::{self, Host};
+use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::vfio::Way;
 use doorbell_common::subdevice::{DeviceId, Eligible};
 use tracing::{info, warn};
 
 use crate::config::{Config, PoolName};
-use crate::discovery::{self, Survey, Unreadable};
+use crate::discovery::{self, Assignment, Survey, Unreadable};
 use crate::{prepare, proof};
 
 /// All pools with their devices.
@@ -37,11 +38,18 @@ pub fn take(host: &Host, config: &Config, page: u64) -> host::Result<Inventory> 
     }
     let assigned = survey.assign(config);
     proof::confirm(host, &mut survey, |address| assigned.contains_key(&address));
-    Ok(list(host, config, &survey))
+    Ok(list(host, config, &survey, assigned))
 }
 
 /// The inventory of a survey, each refused device logged with its reasons.
-fn list(host: &Host, config: &Config, survey: &Survey) -> Inventory {
+///
+/// `assigned` is from before the proof: a pool that selects by isolation still says why it lost a device to it.
+fn list(
+    host: &Host,
+    config: &Config,
+    survey: &Survey,
+    assigned: BTreeMap<PciAddress, Assignment>,
+) -> Inventory {
     let pool = |pool: &crate::config::Pool| {
         (pool.name.clone(), Pool { resource: config.resource(&pool.name), devices: BTreeMap::new() })
     };
@@ -49,7 +57,7 @@ fn list(host: &Host, config: &Config, survey: &Survey) -> Inventory {
     for (address, Unreadable { reason, .. }) in &survey.unreadable {
         warn!(device = %address, reason, "device not readable");
     }
-    for (address, assignment) in survey.assign(config) {
+    for (address, assignment) in assigned {
         let (Some(vf), Some(pool)) = (survey.vfs.get(&address), inventory.pools.get_mut(&assignment.pool))
         else {
             continue;

@@ -33,14 +33,12 @@ fn wanted_vfs(config: &Config, survey: &Survey) -> BTreeMap<PciAddress, u32> {
     let mut wanted: BTreeMap<PciAddress, u32> = BTreeMap::new();
     for pool in &config.pools {
         let Some(vfs) = pool.prepare.as_ref().and_then(|prepare| prepare.num_vfs) else { continue };
-        for selector in &pool.select.pf_names {
-            match survey.pfs.iter().find(|pf| selector.pf.is(pf)) {
-                Some(pf) => {
-                    let most = wanted.entry(pf.address).or_default();
-                    *most = vfs.max(*most);
-                }
-                None => warn!(pool = %pool.name, pf = %selector.pf, "no such PF"),
-            }
+        for selector in pool.select.pfs().filter(|selector| !survey.pfs.iter().any(|pf| selector.pf.is(pf))) {
+            warn!(pool = %pool.name, pf = %selector.pf, "no such PF");
+        }
+        for pf in survey.pfs.iter().filter(|pf| pool.select.may_take_from(pf)) {
+            let most = wanted.entry(pf.address).or_default();
+            *most = vfs.max(*most);
         }
     }
     wanted

@@ -1,4 +1,4 @@
-//! Selecting VFs by their PF: `ens1f0#0-7,9`.
+//! Selecting VFs by their PF: `ens1f0#0-7,9`, `0000:01:00.0#0-3`.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -25,16 +25,33 @@ pub enum PfName {
     Address(PciAddress),
 }
 
+/// A PF by its address alone, and which of its VFs: `0000:01:00.0#0-3`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootDevice(PfSelector);
+
 /// Why a string selects no VFs.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` selects no VFs: expected <PF's interface or address>, then at will #<from>-<to>,<number>,…")]
 pub struct BadSelector(String);
+
+/// Why a string is no root device.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no root device: expected <PF's address>, then at will #<from>-<to>,<number>,…")]
+pub struct BadRootDevice(String);
 
 impl PfSelector {
     /// Whether it selects VF `index` of `pf`.
     #[must_use]
     pub fn selects(&self, pf: &Pf, index: u32) -> bool {
         self.pf.is(pf) && (self.ranges.is_empty() || self.ranges.iter().any(|range| range.contains(&index)))
+    }
+}
+
+impl RootDevice {
+    /// The selector that it is a narrower form of.
+    #[must_use]
+    pub fn selector(&self) -> &PfSelector {
+        &self.0
     }
 }
 
@@ -68,6 +85,17 @@ impl FromStr for PfSelector {
     }
 }
 
+impl FromStr for RootDevice {
+    type Err = BadRootDevice;
+
+    fn from_str(text: &str) -> Result<Self, BadRootDevice> {
+        match text.parse() {
+            Ok(selector @ PfSelector { pf: PfName::Address(_), .. }) => Ok(Self(selector)),
+            Ok(_) | Err(BadSelector(_)) => Err(BadRootDevice(text.to_owned())),
+        }
+    }
+}
+
 fn range(text: &str) -> Option<RangeInclusive<u32>> {
     let (from, to) = text.split_once('-').unwrap_or((text, text));
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
@@ -76,6 +104,12 @@ fn range(text: &str) -> Option<RangeInclusive<u32>> {
 }
 
 impl<'de> Deserialize<'de> for PfSelector {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for RootDevice {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
@@ -117,6 +151,16 @@ mod tests {
             ["", "#1", "ens1f0#", "ens1f0#3-1", "ens1f0#a", "ens1f0#1,", "ens1f0#+1", "0000:01:00.9", "ens 1"]
         {
             assert!(bad.parse::<PfSelector>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_root_device_is_an_address() {
+        let root: RootDevice = "0000:01:00.0#1-2".parse().unwrap();
+        let selected: Vec<u32> = (0..5).filter(|index| root.selector().selects(&pf(), *index)).collect();
+        assert_eq!(selected, [1, 2]);
+        for bad in ["ens1f0", "ens1f0#1", "01:00.0", "0000:01:00.0#", ""] {
+            assert!(bad.parse::<RootDevice>().is_err(), "{bad}");
         }
     }
 }

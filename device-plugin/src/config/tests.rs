@@ -104,6 +104,28 @@ fn fields_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn values_that_no_selector_knows_are_named_with_their_line() {
+    for (select, field, says) in [
+        ("rootDevices: [ens1f0]", "rootDevices[0]", "`ens1f0` is no root device"),
+        ("acpiIndexes: [1, eth]", "acpiIndexes[1]", "`eth` is no ACPI index"),
+        ("numaNodes: [-1]", "numaNodes[0]", "invalid"),
+        ("virtioTypes: [nic]", "virtioTypes[0]", "`nic` is no virtio device type"),
+        ("isolation: [iommu]", "isolation[0]", "unknown variant `iommu`, expected one of iommu-rid"),
+        ("doorbell: [shared]", "doorbell[0]", "unknown variant `shared`, expected one of exclusive"),
+    ] {
+        let message = refused(&GOOD.replace("vendors: [1af4]", select));
+        let expected = format!("pools.yaml:7: pools[0].select.{field}: {says}");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
+
+#[test]
+fn vfs_are_made_on_root_devices_too() {
+    let text = GOOD.replace("pfNames: [ens1f0#0-3]", "rootDevices: ['0000:01:00.0#0-3']");
+    assert!(Config::parse("pools.yaml", &text).is_ok());
+}
+
+#[test]
 fn every_error_is_one_line() {
     for text in
         ["", "pools: [", "a: b", "apiVersion: v9\npools: []", "apiVersion: doorbell.dev/v1\npools: 3\n", "\t"]

@@ -69,6 +69,13 @@ pub fn driver(host: &Host, address: PciAddress) -> host::Result<Option<String>> 
     host.link_name(format!("{}/driver", folder(address)))
 }
 
+/// The number that firmware gives a function (`_DSM` of the PCI Firmware Specification 3.1, 4.6.7); `None` where it
+/// gives none, as for most VFs.
+pub fn acpi_index(host: &Host, address: PciAddress) -> host::Result<Option<u64>> {
+    let index = host.read_text_if_any(format!("{}/acpi_index", folder(address)))?;
+    Ok(index.and_then(|index| index.parse().ok()))
+}
+
 /// Class code: base class, subclass, programming interface.
 pub fn class(host: &Host, address: PciAddress) -> host::Result<u32> {
     Ok(hex(&host.read_text(format!("{}/class", folder(address)))?))

@@ -1,0 +1,115 @@
+//! Selectors: which VFs a pool takes. What they mean is said here, how they are matched in [`crate::discovery`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use doorbell_common::doorbell::Granularity;
+use doorbell_common::isolation::Class;
+use doorbell_common::kernel::pci::PciAddress;
+use doorbell_common::kernel::sriov::Pf;
+use serde::{Deserialize, Deserializer, de};
+
+use super::{DriverName, PfSelector, RootDevice, VirtioType};
+
+/// Selectors; a sub-device is selected where each that is given matches. At least one is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Select {
+    /// Addresses of VFs.
+    pub pci_addresses: BTreeSet<PciAddress>,
+    /// PCI vendor ids of VFs.
+    pub vendors: Vec<HexId>,
+    /// PCI device ids of VFs.
+    pub devices: Vec<HexId>,
+    /// Drivers that VFs are bound to when they are found.
+    pub drivers: Vec<DriverName>,
+    /// PFs, with VF numbers: `ens1f0`, `ens1f0#0-7,9`, `0000:01:00.0#2`.
+    pub pf_names: Vec<PfSelector>,
+    /// PFs by address, with VF numbers: `0000:01:00.0#0-3`.
+    pub root_devices: Vec<RootDevice>,
+    /// ACPI indexes of VFs, where firmware numbers them.
+    pub acpi_indexes: Vec<AcpiIndex>,
+    /// NUMA nodes of VFs; one without a node is on none of them.
+    pub numa_nodes: Vec<u32>,
+    /// Virtio device types of VFs.
+    pub virtio_types: Vec<VirtioType>,
+    /// Isolation classes of VFs; one that is refused has none.
+    pub isolation: Vec<Class>,
+    /// Doorbell verdicts of VFs; one that is refused has none.
+    pub doorbell: Vec<DoorbellVerdict>,
+}
+
+/// A verdict on a doorbell, as a selector asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DoorbellVerdict {
+    /// Its pages hold nothing else.
+    Exclusive,
+    /// The same, and one page rings all queues.
+    PerDevice,
+    /// The same, and each queue has a page of its own.
+    PerQueue,
+}
+
+/// A 16-bit PCI id in hex, as `lspci -n` prints it: `1af4`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HexId(pub u16);
+
+/// A number that firmware gives a device, as its `acpi_index` in sysfs has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcpiIndex(pub u64);
+
+impl Select {
+    /// Selectors that name a PF.
+    pub fn pfs(&self) -> impl Iterator<Item = &PfSelector> {
+        self.pf_names.iter().chain(self.root_devices.iter().map(RootDevice::selector))
+    }
+
+    /// Whether VFs of `pf` can be selected: each list of PFs that is given names it.
+    #[must_use]
+    pub fn may_take_from(&self, pf: &Pf) -> bool {
+        let Self { pf_names, root_devices, .. } = self;
+        (pf_names.is_empty() || pf_names.iter().any(|selector| selector.pf.is(pf)))
+            && (root_devices.is_empty() || root_devices.iter().any(|root| root.selector().pf.is(pf)))
+    }
+}
+
+impl DoorbellVerdict {
+    /// Whether a doorbell of its own pages, of which one rings so much, is meant.
+    #[must_use]
+    pub fn covers(self, granularity: Granularity) -> bool {
+        match self {
+            Self::Exclusive => true,
+            Self::PerDevice => granularity == Granularity::Device,
+            Self::PerQueue => granularity == Granularity::Queue,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for HexId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let is_id = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let parsed = u16::from_str_radix(&text, 16).ok().filter(|_| is_id);
+        parsed.map(Self).ok_or_else(|| {
+            de::Error::custom(format!("`{text}` is no PCI id: expected four hex digits, such as 1af4"))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for AcpiIndex {
+    /// Taken as text, so that `101` and `'101'` are the same to those who come from another plugin's config.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parsed = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+        parsed.map(Self).ok_or_else(|| {
+            de::Error::custom(format!("`{text}` is no ACPI index: expected a number, such as 101"))
+        })
+    }
+}
+
+impl fmt::Display for HexId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}", self.0)
+    }
+}
