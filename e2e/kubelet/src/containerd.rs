@@ -87,10 +87,12 @@ impl Containerd {
     /// Writes the config, starts containerd, waits for it, and imports the sandbox's image where it is absent.
     pub async fn start(config: ContainerdConfig) -> Result<Self, ContainerdError> {
         let failed = |verb, path: &Path, source| ContainerdError::Io { verb, path: path.to_owned(), source };
-        for folder in [&config.root, &config.state, &config.cni_conf_dir] {
+        let folders = [&config.root, &config.state, &config.cni_conf_dir].map(PathBuf::as_path);
+        for folder in folders.into_iter().chain(config.config_file.parent()) {
             fs::create_dir_all(folder).map_err(|source| failed("make the folder", folder, source))?;
         }
-        fs::write(config.file(), config.toml()).map_err(|source| failed("write", &config.file(), source))?;
+        let file = &config.config_file;
+        fs::write(file, config.toml()).map_err(|source| failed("write", file, source))?;
         let log = File::options().create(true).append(true).open(config.log());
         let log = log.map_err(|source| failed("open", &config.log(), source))?;
         let errors = log.try_clone().map_err(|source| failed("open", &config.log(), source))?;
@@ -100,7 +102,7 @@ impl Containerd {
         let ready = UnixDatagram::bind(&notify).map_err(|source| failed("listen on", &notify, source))?;
         let mut child = Command::new(&config.binary)
             .arg("--config")
-            .arg(config.file())
+            .arg(file)
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
             .stdout(log)
@@ -195,6 +197,7 @@ mod tests {
         let mut config = ContainerdConfig::new(folder.path().join("cni"), "/none");
         config.binary = PathBuf::from("/bin/false");
         (config.root, config.state) = (folder.path().join("root"), folder.path().join("state"));
+        config.config_file = folder.path().join("config.toml");
         let error = Containerd::start(config).await.unwrap_err();
         assert!(matches!(error, ContainerdError::Ended { .. }), "{error}");
     }

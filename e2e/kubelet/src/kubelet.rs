@@ -4,10 +4,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,15 +18,13 @@ use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
-use tonic::{
-    Request, Status,
-    transport::{Server, server::Router},
-};
+use tonic::transport::{Server, server::Router};
 
 use crate::{
     checkpoint,
     config::KubeletConfig,
     cri::{Cri, CriError},
+    knobs::Knobs,
     podresources::PodResources,
     rate_limit::RateLimit,
     registration::{Registration, expire_after_grace, remove_sockets},
@@ -71,7 +66,7 @@ pub enum StartError {
 pub struct Kubelet {
     pub(crate) shared: Arc<Shared>,
     pub(crate) runtime: Option<Cri>,
-    get_enabled: Arc<AtomicBool>,
+    pub(crate) knobs: Arc<Knobs>,
     run: tokio::sync::Mutex<Option<Run>>,
 }
 
@@ -90,7 +85,7 @@ impl Kubelet {
             None => None,
         };
         let kubelet = Self {
-            get_enabled: Arc::new(AtomicBool::new(config.get_enabled)),
+            knobs: Arc::new(Knobs::new(config.get_enabled)),
             shared: Arc::new(Shared::new(config)),
             runtime,
             run: tokio::sync::Mutex::default(),
@@ -159,20 +154,13 @@ impl Kubelet {
         &self.shared.config
     }
 
-    /// Turns PodResources Get on or off, as the feature gate does.
-    pub fn set_get_enabled(&self, enabled: bool) {
-        self.get_enabled.store(enabled, Ordering::Relaxed);
-    }
-
     fn pod_resources(&self) -> Router {
-        let service =
-            PodResources { shared: Arc::clone(&self.shared), get_enabled: Arc::clone(&self.get_enabled) };
-        let limit = Arc::new(RateLimit::new(Instant::now()));
-        let limited = move |request: Request<()>| -> Result<Request<()>, Status> {
-            limit.allow(Instant::now())?;
-            Ok(request)
+        let service = PodResources {
+            shared: Arc::clone(&self.shared),
+            knobs: Arc::clone(&self.knobs),
+            limit: RateLimit::new(Instant::now()),
         };
-        Server::builder().add_service(PodResourcesListerServer::with_interceptor(service, limited))
+        Server::builder().add_service(PodResourcesListerServer::new(service))
     }
 
     /// Resources that only the checkpoint names are dropped too, if nobody registers them within the grace.

@@ -16,6 +16,7 @@ mod container;
 mod containerd;
 mod cri;
 mod devices;
+mod knobs;
 mod kubelet;
 mod lifecycle;
 mod logs;

@@ -171,14 +171,7 @@ impl Kubelet {
                 runtime.stop_pod_sandbox(request).await?;
             }
         }
-        self.shared.update(|state| {
-            state.allocations.release(uid);
-            if let Some(pod) = state.pods.get_mut(uid)
-                && !matches!(pod.phase, Phase::Failed { .. })
-            {
-                pod.phase = Phase::Terminated;
-            }
-        });
+        self.shared.update(|state| state.terminate(uid));
         Ok(())
     }
 

@@ -1,10 +1,7 @@
 //! `v1.PodResourcesLister`: which pod holds which device. Behaviour and error texts are the kubelet's.
-//! Entries carry no UID, pods that ended are left out, and so are init containers that are not sidecars.
+//! Entries carry no UID, pods that ended are left out (but see `knobs`), and so are init containers that are no sidecars.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::{sync::Arc, time::Instant};
 
 use doorbell_common::kubelet::podresources::{
     AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices, ContainerResources,
@@ -15,7 +12,9 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     allocations::{IdsByNuma, NO_NUMA},
+    knobs::Knobs,
     pod::PodSpec,
+    rate_limit::{RateLimit, rejected},
     state::{Shared, State},
     view::Phase,
 };
@@ -24,8 +23,18 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct PodResources {
     pub(crate) shared: Arc<Shared>,
-    /// The feature gate KubeletPodResourcesGet: on by default from Kubernetes 1.34.
-    pub(crate) get_enabled: Arc<AtomicBool>,
+    pub(crate) knobs: Arc<Knobs>,
+    pub(crate) limit: RateLimit,
+}
+
+impl PodResources {
+    /// Where every List and Get begins.
+    fn enter(&self) -> Result<(), Status> {
+        if self.knobs.note_call() {
+            return Err(rejected());
+        }
+        self.limit.allow(Instant::now())
+    }
 }
 
 #[tonic::async_trait]
@@ -34,9 +43,12 @@ impl PodResourcesLister for PodResources {
         &self,
         _request: Request<ListPodResourcesRequest>,
     ) -> Result<Response<ListPodResourcesResponse>, Status> {
+        self.enter()?;
+        let ended = self.knobs.list_terminated();
         let pod_resources = self.shared.read(|state| {
+            let ended = state.ended.iter().filter(|_| ended).cloned();
             let active = state.pods.values().filter(|pod| pod.phase.is_active());
-            active.map(|pod| entry(state, &pod.spec)).collect()
+            ended.chain(active.map(|pod| entry(state, &pod.spec))).collect()
         });
         Ok(Response::new(ListPodResourcesResponse { pod_resources }))
     }
@@ -46,8 +58,9 @@ impl PodResourcesLister for PodResources {
         &self,
         request: Request<GetPodResourcesRequest>,
     ) -> Result<Response<GetPodResourcesResponse>, Status> {
+        self.enter()?;
         // Go errors without a status arrive as Unknown, not as Unimplemented or NotFound.
-        if !self.get_enabled.load(Ordering::Relaxed) {
+        if !self.knobs.get_enabled() {
             return Err(Status::unknown("PodResources API Get method disabled"));
         }
         let GetPodResourcesRequest { pod_name, pod_namespace } = request.into_inner();
@@ -69,6 +82,7 @@ impl PodResourcesLister for PodResources {
         &self,
         _request: Request<AllocatableResourcesRequest>,
     ) -> Result<Response<AllocatableResourcesResponse>, Status> {
+        self.limit.allow(Instant::now())?;
         let devices = self.shared.read(|state| {
             let healthy = state.table.iter().flat_map(|(name, resource)| {
                 let healthy = resource.devices.iter().filter(|(_, device)| device.healthy);
@@ -80,7 +94,7 @@ impl PodResourcesLister for PodResources {
     }
 }
 
-fn entry(state: &State, spec: &PodSpec) -> PodEntry {
+pub(crate) fn entry(state: &State, spec: &PodSpec) -> PodEntry {
     let sidecars = spec.init_containers.iter().filter(|container| container.restartable);
     let containers = sidecars.chain(&spec.containers).map(|container| ContainerResources {
         name: container.name.clone(),

@@ -36,11 +36,16 @@ impl RateLimit {
         bucket.tokens = (bucket.tokens + gained).min(BURST);
         bucket.filled = now;
         if bucket.tokens < 1.0 {
-            return Err(Status::resource_exhausted("rejected by rate limit"));
+            return Err(rejected());
         }
         bucket.tokens -= 1.0;
         Ok(())
     }
+}
+
+/// The kubelet's refusal.
+pub(crate) fn rejected() -> Status {
+    Status::resource_exhausted("rejected by rate limit")
 }
 
 #[cfg(test)]

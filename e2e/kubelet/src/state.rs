@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use doorbell_common::kubelet::podresources::PodResources as PodEntry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,7 @@ use crate::{
     devices::{DeviceTable, Endpoint, Resource},
     plugin::Plugin,
     pod::{PodSpec, PodUid},
+    podresources,
     view::{NodeView, Phase, PodView, ResourceView},
 };
 
@@ -57,6 +59,8 @@ pub(crate) struct State {
     pub(crate) plugins: BTreeMap<String, PluginLink>,
     pub(crate) allocations: Allocations,
     pub(crate) pods: BTreeMap<PodUid, Pod>,
+    /// What PodResources said of pods that ended, in the order of their ends.
+    pub(crate) ended: Vec<PodEntry>,
     counter: u64,
     checkpointed: Option<(Allocations, Registered)>,
 }
@@ -71,6 +75,19 @@ impl State {
     pub(crate) fn set_phase(&mut self, uid: &PodUid, phase: Phase) {
         if let Some(pod) = self.pods.get_mut(uid) {
             pod.phase = phase;
+        }
+    }
+
+    /// The pod was stopped: its devices are free. A pod that failed stays failed.
+    pub(crate) fn terminate(&mut self, uid: &PodUid) {
+        if let Some(pod) = self.pods.get(uid).filter(|pod| pod.phase.is_active()) {
+            self.ended.push(podresources::entry(self, &pod.spec));
+        }
+        self.allocations.release(uid);
+        if let Some(pod) = self.pods.get_mut(uid)
+            && !matches!(pod.phase, Phase::Failed { .. })
+        {
+            pod.phase = Phase::Terminated;
         }
     }
 

@@ -18,8 +18,12 @@ pub struct ContainerdConfig {
     pub binary: PathBuf,
     /// Its lasting data: images, snapshots.
     pub root: PathBuf,
-    /// Its passing data, the socket, the config and the log.
+    /// Its passing data, the socket and the log.
     pub state: PathBuf,
+    /// Where its config is written: containerd's own default, where others look for it too.
+    pub config_file: PathBuf,
+    /// Whether it knows CDI, as 2.x does unless told.
+    pub cdi: bool,
     /// Where the CNI config is; read again whenever it changes.
     pub cni_conf_dir: PathBuf,
     /// Where CNI plugins are looked for, in this order.
@@ -39,6 +43,8 @@ impl ContainerdConfig {
             binary: PathBuf::from("/usr/bin/containerd"),
             root: PathBuf::from("/var/lib/containerd"),
             state: PathBuf::from("/run/containerd"),
+            config_file: PathBuf::from("/etc/containerd/config.toml"),
+            cdi: true,
             cni_conf_dir: cni_conf_dir.into(),
             cni_bin_dirs: vec![cni_bin_dir.into(), PathBuf::from("/usr/lib/cni")],
             sandbox_image: DEFAULT_IMAGE.to_owned(),
@@ -57,11 +63,7 @@ impl ContainerdConfig {
         self.state.join("containerd.log")
     }
 
-    pub(crate) fn file(&self) -> PathBuf {
-        self.state.join("config.toml")
-    }
-
-    /// The config, version 3 of containerd 2.x. Left at their defaults: CDI on, the CRI's cgroups and namespaces.
+    /// The config, version 3 of containerd 2.x. Left at their defaults: the CRI's cgroups and namespaces.
     pub(crate) fn toml(&self) -> String {
         let quoted = |text: &dyn std::fmt::Display| format!("{:?}", text.to_string());
         let path = |path: &Path| quoted(&path.display());
@@ -82,6 +84,8 @@ impl ContainerdConfig {
             format!("snapshotter = {}", quoted(&SNAPSHOTTER)),
             format!("[{images}.pinned_images]"),
             format!("sandbox = {}", quoted(&self.sandbox_image)),
+            format!("[{runtime}]"),
+            format!("enable_cdi = {}", self.cdi),
             format!("[{runtime}.cni]"),
             format!("conf_dir = {}", path(&self.cni_conf_dir)),
             format!("bin_dirs = [{}]", bin_dirs.join(", ")),
@@ -112,5 +116,13 @@ mod tests {
         assert!(toml.contains("conf_dir = \"/etc/cni/net.d\""));
         assert!(toml.contains("bin_dirs = [\"/opt/ours\", \"/usr/lib/cni\"]"));
         assert!(toml.contains("sandbox = \"localhost/pause:1\""));
+    }
+
+    #[test]
+    fn cdi_is_on_unless_told() {
+        let mut config = ContainerdConfig::new("/etc/cni/net.d", "/opt/ours");
+        assert!(config.toml().contains("\nenable_cdi = true\n"));
+        config.cdi = false;
+        assert!(config.toml().contains("\nenable_cdi = false\n"));
     }
 }

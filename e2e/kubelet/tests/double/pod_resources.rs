@@ -111,3 +111,48 @@ async fn a_burst_beyond_the_limit_is_rejected() {
         assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "rejected by rate limit"));
     }
 }
+
+#[tokio::test]
+async fn the_next_calls_are_rejected_as_told_and_no_more() {
+    let node = Node::new(&["a"]).await;
+    let mut client = client(&node).await;
+    node.kubelet.limit_next(2);
+    let get = client.get(get("p")).await.unwrap_err();
+    let list = client.list(ListPodResourcesRequest {}).await.unwrap_err();
+    for status in [get, list] {
+        assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "rejected by rate limit"));
+    }
+    client.list(ListPodResourcesRequest {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_list_and_get_counts() {
+    let node = Node::new(&["a"]).await;
+    let mut client = client(&node).await;
+    node.kubelet.limit_next(1);
+    let _ = client.list(ListPodResourcesRequest {}).await;
+    let _ = client.get(get("nobody")).await;
+    node.kubelet.restart().await.unwrap();
+    assert_eq!(node.kubelet.pod_resources_calls(), 2);
+}
+
+#[tokio::test]
+async fn a_pod_that_ended_is_listed_with_its_former_devices_where_told() {
+    let node = Node::new(&["a", "b"]).await;
+    let first = node.admitted("p", 1).await;
+    node.kubelet.remove_pod(&first).await.unwrap();
+    // The device is another's by now, and the name another pod's.
+    node.admitted("q", 1).await;
+    node.admitted("p", 1).await;
+    let mut client = client(&node).await;
+    node.kubelet.set_list_terminated(true);
+    let list = client.list(ListPodResourcesRequest {}).await.unwrap().into_inner().pod_resources;
+    let mut seen: Vec<_> =
+        list.iter().map(|pod| (pod.name.as_str(), ids(&pod.containers[0].devices))).collect();
+    assert_eq!(seen.remove(0), ("p", vec!["a"]));
+    seen.sort();
+    assert_eq!(seen, [("p", vec!["b"]), ("q", vec!["a"])]);
+    node.kubelet.set_list_terminated(false);
+    let list = client.list(ListPodResourcesRequest {}).await.unwrap().into_inner().pod_resources;
+    assert_eq!(list.len(), 2);
+}
