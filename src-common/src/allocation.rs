@@ -3,7 +3,8 @@
 //! The kubelet checkpoints an answer of Allocate and replays it at every later start of the container, after a reboot
 //! too, without asking again, while group numbers and device numbers shift. One file a device,
 //! `/var/lib/doorbell/allocations/<id>`, written by the plugin, says what the answer rests on: PreStartContainer and
-//! ADD hold it against what is true now.
+//! ADD hold it against what is true now. A record is replaced by the next answer and never removed: that a device was
+//! given away is what keeps its pod from starting unwired while nobody describes the device.
 
 use serde::{Deserialize, Serialize};
 
@@ -141,11 +142,6 @@ pub fn keep(host: &Host, record: &Allocation) -> host::Result<()> {
     }
     host.make_folder(FOLDER)?;
     host.replace(path, &content)
-}
-
-/// Forgets a record; fine where there is none.
-pub fn forget(host: &Host, id: &DeviceId) -> host::Result<()> {
-    host.remove(path(id))
 }
 
 /// The file of a device's record.

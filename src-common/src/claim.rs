@@ -178,15 +178,18 @@ pub fn write(host: &Host, claim: &Claim) -> Result<(), ClaimError> {
     Ok(host.replace(path(&claim.id), &descriptor::to_json(claim))?)
 }
 
+/// The claim on a device that was made in this boot, if it has one.
+pub fn of_this_boot(host: &Host, id: &DeviceId) -> Result<Option<Claim>, ClaimError> {
+    let Some(claim) = read(host, id)? else { return Ok(None) };
+    let boot = boot(host)?;
+    Ok(Some(claim).filter(|claim| claim.boot == boot))
+}
+
 /// Whether somebody may be using the device now: no process that a claim of an earlier boot speaks of is left. A claim
 /// that can't be read may be anybody's.
 #[must_use]
 pub fn may_be_in_use(host: &Host, id: &DeviceId) -> bool {
-    match (read(host, id), boot(host)) {
-        (Ok(None), _) => false,
-        (Ok(Some(claim)), Ok(boot)) => claim.boot == boot,
-        _ => true,
-    }
+    !matches!(of_this_boot(host, id), Ok(None))
 }
 
 fn boot(host: &Host) -> host::Result<String> {

@@ -1,0 +1,153 @@
+//! CDI specifications: what a container runtime puts into a container that asks for a device by its CDI name (Container
+//! Device Interface 0.5.0: the oldest version with names that begin with a digit and with `hostPath`).
+//!
+//! Kind is the extended resource's name, a device's name is its id. The file lies in `/var/run/cdi`, which is empty
+//! after a boot, and is written anew at each start, so that a name that the kubelet replays leads to the nodes of now.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::formats::descriptor;
+use crate::host::{self, Host};
+use crate::subdevice::DeviceId;
+
+/// Folder of specifications that are made at run time.
+pub const FOLDER: &str = "/var/run/cdi";
+const VERSION: &str = "0.5.0";
+const PREFIX: &str = "doorbell-";
+const SUFFIX: &str = ".json";
+
+/// A specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spec {
+    cdi_version: String,
+    kind: String,
+    devices: Vec<Device>,
+}
+
+/// A device of a specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Device {
+    name: DeviceId,
+    container_edits: Edits,
+}
+
+/// What a container gets with a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Edits {
+    /// `NAME=value`, the same for every device: a container may have several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// Device nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_nodes: Vec<Node>,
+    /// Folders of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+}
+
+/// A device node; without owner and mode the runtime makes it the container's user's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Node {
+    /// In the container and on the host.
+    pub path: String,
+    /// Of `rwm`.
+    pub permissions: String,
+    /// Permission bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_mode: Option<u32>,
+    /// Owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+}
+
+/// A folder of the host in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mount {
+    /// On the host.
+    pub host_path: String,
+    /// In the container.
+    pub container_path: String,
+    /// As mount(8) has them.
+    pub options: Vec<String>,
+}
+
+impl Spec {
+    /// The specification of a resource's devices; `None` without any, which runtimes refuse.
+    #[must_use]
+    pub fn new(resource: &str, devices: BTreeMap<DeviceId, Edits>) -> Option<Self> {
+        let device = |(name, container_edits)| Device { name, container_edits };
+        let devices: Vec<Device> = devices.into_iter().map(device).collect();
+        let (cdi_version, kind) = (VERSION.to_owned(), resource.to_owned());
+        (!devices.is_empty()).then_some(Self { cdi_version, kind, devices })
+    }
+
+    /// As JSON.
+    #[must_use]
+    pub fn document(&self) -> Vec<u8> {
+        descriptor::to_json(self)
+    }
+}
+
+/// The name by which a container asks for a device.
+#[must_use]
+pub fn qualified(resource: &str, id: &DeviceId) -> String {
+    format!("{resource}={id}")
+}
+
+/// The file of a pool's specification.
+#[must_use]
+pub fn file(pool: &str) -> String {
+    format!("{FOLDER}/{PREFIX}{pool}{SUFFIX}")
+}
+
+/// Every file of ours, sorted.
+pub fn files(host: &Host) -> host::Result<Vec<String>> {
+    let ours = |name: &String| name.starts_with(PREFIX) && name.ends_with(SUFFIX);
+    Ok(host.list(FOLDER)?.into_iter().filter(ours).map(|name| format!("{FOLDER}/{name}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edits() -> Edits {
+        let node = Node {
+            path: "/dev/vfio/7".to_owned(),
+            permissions: "rw".to_owned(),
+            file_mode: Some(0o666),
+            uid: None,
+            gid: None,
+        };
+        Edits { env: vec!["A=b".to_owned()], device_nodes: vec![node], mounts: Vec::new() }
+    }
+
+    #[test]
+    fn nothing_is_written_that_was_not_said() {
+        let devices = BTreeMap::from([("0000:01:00.1".parse().unwrap(), edits())]);
+        let spec = Spec::new("doorbell.dev/fast", devices).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&spec.document()).unwrap();
+        // 0666 is 438: JSON has no octal.
+        let node = serde_json::json!({ "path": "/dev/vfio/7", "permissions": "rw", "fileMode": 438 });
+        let edits = serde_json::json!({ "env": ["A=b"], "deviceNodes": [node] });
+        let device = serde_json::json!({ "name": "0000:01:00.1", "containerEdits": edits });
+        assert_eq!(
+            json,
+            serde_json::json!({ "cdiVersion": "0.5.0", "kind": "doorbell.dev/fast", "devices": [device] })
+        );
+    }
+
+    #[test]
+    fn a_resource_without_devices_has_no_specification() {
+        assert_eq!(Spec::new("doorbell.dev/fast", BTreeMap::new()), None);
+    }
+}
