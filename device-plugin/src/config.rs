@@ -4,21 +4,25 @@
 //! error names the file, the line and the field: `pools.yaml:7: pools[0].select.pciAddresses[1]: `01:00` is no …`.
 
 mod names;
+mod node;
 mod pf;
 mod pool;
 mod select;
+mod switch;
 mod virtio;
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use self::pool::{Contradiction, PoolFields};
 
 pub use names::{DriverName, PoolName, ResourcePrefix};
+pub use node::NodePermissions;
 pub use pf::{PfName, PfSelector, RootDevice};
-pub use pool::{Pool, Prepare, Runtime};
+pub use pool::{AllocationPolicy, Pool, Prepare, Runtime};
 pub use select::{AcpiIndex, DoorbellVerdict, HexId, Select};
+pub use switch::{Cdi, Iommufd};
 pub use virtio::VirtioType;
 
 /// The whole file.
@@ -26,6 +30,10 @@ pub use virtio::VirtioType;
 pub struct Config {
     /// First part of every resource name; `doorbell.dev` by default.
     pub resource_prefix: ResourcePrefix,
+    /// Whether devices are handed out by CDI names; by default where the node's runtime is seen to take them.
+    pub cdi: Cdi,
+    /// containerd's config file, absolute, as the plugin sees it below its host root; `None`: where distributions have it.
+    pub containerd_config: Option<String>,
     /// In order of precedence: a sub-device that two pools select goes to the first. Names are unique.
     pub pools: Vec<Pool>,
 }
@@ -38,6 +46,10 @@ struct File {
     _api_version: ApiVersion,
     #[serde(default)]
     resource_prefix: ResourcePrefix,
+    #[serde(default)]
+    cdi: Cdi,
+    #[serde(default, deserialize_with = "absolute")]
+    containerd_config: Option<String>,
     pools: Vec<PoolFields>,
 }
 
@@ -98,25 +110,37 @@ impl Config {
             }
             parsed
         });
-        let File { resource_prefix, pools: fields, .. } = parsed.map_err(|error| {
-            let line = error.location().map_or(1, |location| location.line());
-            invalid(line, field, message(&error))
-        })?;
+        let File { resource_prefix, cdi, containerd_config, pools: fields, .. } =
+            parsed.map_err(|error| {
+                let line = error.location().map_or(1, |location| location.line());
+                invalid(line, field, message(&error))
+            })?;
 
         let mut pools: Vec<Pool> = Vec::new();
         for (index, fields) in fields.into_iter().enumerate() {
-            let pool = fields.checked(&pools).map_err(|Contradiction { line, field, message }| {
+            let pool = fields.checked(&pools, cdi).map_err(|Contradiction { line, field, message }| {
                 invalid(line, format!("pools[{index}].{field}"), message)
             })?;
             pools.push(pool);
         }
-        Ok(Self { resource_prefix, pools })
+        Ok(Self { resource_prefix, cdi, containerd_config, pools })
     }
 
     /// Full name of a pool's resource.
     #[must_use]
     pub fn resource(&self, pool: &PoolName) -> String {
         format!("{}/{pool}", self.resource_prefix)
+    }
+}
+
+/// A path from the root on; the plugin's working folder means nothing to who writes the file.
+fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let path = Option::<String>::deserialize(deserializer)?;
+    match path {
+        Some(path) if !path.starts_with('/') => {
+            Err(de::Error::custom(format!("`{path}` is no absolute path")))
+        }
+        path => Ok(path),
     }
 }
 

@@ -126,6 +126,74 @@ fn vfs_are_made_on_root_devices_too() {
 }
 
 #[test]
+fn switches_are_booleans_or_auto() {
+    let config = Config::parse("pools.yaml", GOOD).unwrap();
+    assert_eq!((config.cdi, config.pools[0].iommufd), (Cdi::Auto, Iommufd::Off));
+    for (text, cdi, iommufd) in [
+        ("true", Cdi::On, Iommufd::On),
+        ("false", Cdi::Off, Iommufd::Off),
+        ("auto", Cdi::Auto, Iommufd::Auto),
+        ("'true'", Cdi::On, Iommufd::On),
+    ] {
+        let text = GOOD
+            .replace("pools:", &format!("cdi: {text}\npools:"))
+            .replace("  runtime: runc", &format!("  iommufd: {text}"));
+        let config = Config::parse("pools.yaml", &text).unwrap();
+        assert_eq!((config.cdi, config.pools[1].iommufd), (cdi, iommufd));
+    }
+    let message = refused(&GOOD.replace("pools:", "cdi: maybe\npools:"));
+    assert_eq!(message, "pools.yaml:2: cdi: unknown variant `maybe`, expected one of auto, true, false");
+}
+
+#[test]
+fn how_a_pool_is_handed_out_has_defaults() {
+    let Pool { require_cni, allocation, node, .. } =
+        Config::parse("pools.yaml", GOOD).unwrap().pools[1].clone();
+    assert_eq!((require_cni, allocation, node), (false, AllocationPolicy::Pack, NodePermissions::default()));
+    let text = GOOD.replace(
+        "  runtime: runc",
+        "  requireCni: true\n  allocation: spread\n  nodeMode: '0660'\n  nodeOwner: {gid: 107}",
+    );
+    let Pool { require_cni, allocation, node, .. } =
+        Config::parse("pools.yaml", &text).unwrap().pools[1].clone();
+    assert_eq!((require_cni, allocation), (true, AllocationPolicy::Spread));
+    assert_eq!(node, NodePermissions { mode: Some(0o660), uid: None, gid: Some(107) });
+}
+
+#[test]
+fn a_node_is_read_and_written_and_no_more() {
+    for bad in ["0777", "4666", "0668", "666", "420", "'06660'", "'0o66'", "''", "'+666'"] {
+        let message = refused(&GOOD.replace("  runtime: runc", &format!("  nodeMode: {bad}")));
+        assert!(message.starts_with("pools.yaml:12: pools[1].nodeMode: `"), "{message}");
+        assert!(message.contains("is no mode of a device node"), "{message}");
+    }
+    let message = refused(&GOOD.replace("  runtime: runc", "  nodeOwner: {uid: -1}"));
+    assert!(message.starts_with("pools.yaml:12: pools[1].nodeOwner.uid: "), "{message}");
+}
+
+#[test]
+fn node_permissions_contradict_a_config_without_cdi() {
+    let text = GOOD.replace("pools:", "cdi: false\npools:");
+    for (field, value) in [("nodeMode", "'0666'"), ("nodeOwner", "{uid: 107, gid: 107}")] {
+        let message = refused(&text.replace("  runtime: runc", &format!("  {field}: {value}")));
+        let expected = format!("pools.yaml:13: pools[1].{field}: only CDI carries it to the container");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
+
+#[test]
+fn containerds_config_is_an_absolute_path() {
+    let parse = |path: &str| {
+        Config::parse("pools.yaml", &GOOD.replace("pools:", &format!("containerdConfig: {path}\npools:")))
+    };
+    assert_eq!(parse("/etc/c.toml").unwrap().containerd_config.as_deref(), Some("/etc/c.toml"));
+    assert_eq!(
+        parse("etc/c.toml").unwrap_err().to_string(),
+        "pools.yaml:2: containerdConfig: `etc/c.toml` is no absolute path"
+    );
+}
+
+#[test]
 fn every_error_is_one_line() {
     for text in
         ["", "pools: [", "a: b", "apiVersion: v9\npools: []", "apiVersion: doorbell.dev/v1\npools: 3\n", "\t"]

@@ -1,0 +1,35 @@
+//! Switches that can be left to the node: `true`, `false`, or `auto`.
+
+use serde::Deserialize;
+
+/// Whether devices are handed out by CDI names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum Cdi {
+    /// Where the node's runtime is seen to take them.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// Always.
+    #[serde(rename = "true")]
+    On,
+    /// Never: device nodes, mounts and variables stand in Allocate's answer itself.
+    #[serde(rename = "false")]
+    Off,
+}
+
+/// Whether a pool's devices are handed out by their own node and `/dev/iommu`, in place of their group's.
+///
+/// Off by default: consumers that open groups are the rule (DPDK, QEMU's `host=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum Iommufd {
+    /// A device without a node of its own is not advertised.
+    #[serde(rename = "true")]
+    On,
+    /// By the group.
+    #[default]
+    #[serde(rename = "false")]
+    Off,
+    /// By the device's own node where the kernel has it and `/dev/iommu`, by the group elsewhere.
+    #[serde(rename = "auto")]
+    Auto,
+}
