@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
-use crate::allocate::{self, Refusal};
+use crate::allocate;
 use crate::config::PoolName;
+use crate::guard::{self, Refusal};
 use crate::inventory::{Inventory, Pool};
 
 /// One pool's service; the inventory behind it changes as a whole.
@@ -47,11 +48,9 @@ impl PoolService {
         Self { host, name, inventory, closing }
     }
 
-    /// The pool as it is now. Its config entry, and so the pool, lives as long as this service.
-    fn pool(&self) -> Result<Pool, Status> {
-        let inventory = self.inventory.borrow();
-        let pool = inventory.pools.get(&self.name).cloned();
-        pool.ok_or_else(|| Status::unavailable(format!("pool {} is no longer configured", self.name)))
+    /// What is advertised now.
+    fn inventory(&self) -> Arc<Inventory> {
+        Arc::clone(&self.inventory.borrow())
     }
 }
 
@@ -96,9 +95,9 @@ impl DevicePlugin for PoolService {
         &self,
         request: Request<AllocateRequest>,
     ) -> Result<Response<AllocateResponse>, Status> {
-        let pool = self.pool()?;
+        let inventory = self.inventory();
         let answer = |ids: &[String]| {
-            let answer = allocate::answer(&self.host, &self.name, &pool, ids);
+            let answer = allocate::answer(&self.host, &inventory, &self.name, ids);
             let devices = ids.join(",");
             match &answer {
                 Ok(_) => info!(pool = %self.name, devices, "allocated"),
@@ -116,8 +115,7 @@ impl DevicePlugin for PoolService {
         &self,
         request: Request<PreStartContainerRequest>,
     ) -> Result<Response<PreStartContainerResponse>, Status> {
-        let pool = self.pool()?;
-        allocate::verified(&self.host, &pool, &request.get_ref().devices_ids)
+        guard::may_start(&self.host, &self.inventory(), &self.name, &request.get_ref().devices_ids)
             .inspect_err(|refusal| warn!(pool = %self.name, %refusal, "container not started"))
             .map_err(|refusal| status(&refusal))?;
         Ok(Response::new(PreStartContainerResponse {}))
@@ -142,6 +140,11 @@ fn device(device: &Eligible) -> Device {
 fn status(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Unknown { .. } | Refusal::NotASet(_) => Status::invalid_argument(refusal.to_string()),
-        Refusal::Changed { .. } => Status::failed_precondition(refusal.to_string()),
+        Refusal::NoPool(_) | Refusal::Unpublished(_) | Refusal::NotRecorded(_) => {
+            Status::unavailable(refusal.to_string())
+        }
+        Refusal::Changed { .. } | Refusal::NoRecord { .. } | Refusal::Stale(_) | Refusal::NotWired { .. } => {
+            Status::failed_precondition(refusal.to_string())
+        }
     }
 }

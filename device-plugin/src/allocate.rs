@@ -1,105 +1,69 @@
-//! The answer to Allocate: looked up, verified again, and the same however often it is asked.
+//! The answer to Allocate: looked up, verified again, recorded, and the same however often it is asked.
 //!
-//! Nothing is bound, created or written here. The kubelet may ask twice for one device (an init container's is reused
-//! by an app container), and keeps the answer.
+//! No device is bound, made or opened here. The kubelet may ask twice for one device (an init container's is reused by
+//! an app container) and replays the answer at every later start, after a reboot too. So what can shift (nodes) goes
+//! by CDI name where the runtime takes those, and stays out of the variables; where it stands in the answer itself,
+//! the record says what it was.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
+use doorbell_common::allocation::{self, Allocation, By};
 use doorbell_common::error::chain;
-use doorbell_common::formats::descriptor;
+use doorbell_common::formats::{cdi, descriptor};
 use doorbell_common::host::Host;
-use doorbell_common::kernel::memory;
-use doorbell_common::kubelet::deviceplugin::{ContainerAllocateResponse, DeviceSpec, Mount};
-use doorbell_common::subdevice::{DeviceId, Eligible, SubDevice};
-use serde_json::json;
+use doorbell_common::kubelet::deviceplugin::{CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount};
+use doorbell_common::subdevice::{DeviceId, Eligible};
+use serde_json::{Value, json};
 
 use crate::config::PoolName;
-use crate::inventory::Pool;
-
-/// Why a device is not handed out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No device of this pool has the id.
-    #[error("{resource} has no device `{id}`")]
-    Unknown {
-        /// The resource.
-        resource: String,
-        /// What was asked for.
-        id: String,
-    },
-    /// Nothing is asked for, or something twice.
-    #[error("`{0}` is no set of devices")]
-    NotASet(String),
-    /// The device is not what was advertised.
-    #[error("{id} is not what was advertised: {what}")]
-    Changed {
-        /// The device.
-        id: DeviceId,
-        /// What differs.
-        what: String,
-    },
-}
+use crate::guard::{self, Refusal};
+use crate::inventory::Inventory;
 
 /// The answer for one container.
 pub fn answer(
     host: &Host,
+    inventory: &Inventory,
     name: &PoolName,
-    pool: &Pool,
     ids: &[String],
 ) -> Result<ContainerAllocateResponse, Refusal> {
-    let devices = verified(host, pool, ids)?;
-    let mut nodes: Vec<String> =
-        devices.iter().flat_map(|device| device.nodes.paths()).map(str::to_owned).collect();
-    nodes.sort();
+    let (pool, devices) = guard::verified(host, inventory, name, ids)?;
+    let by_cdi = inventory.cdi;
+    for device in &devices {
+        let by = if by_cdi { By::Cdi } else { By::Nodes(device.nodes.clone()) };
+        let record = Allocation::new(device.id.clone(), pool.resource.clone(), by);
+        allocation::keep(host, &record).map_err(|error| Refusal::NotRecorded(chain(&error)))?;
+    }
+    let envs = environment(&pool.resource, &devices, by_cdi);
+    if by_cdi {
+        let name = |device: &&Eligible| CdiDevice { name: cdi::qualified(&pool.resource, &device.id) };
+        let cdi_devices = devices.iter().map(name).collect();
+        return Ok(ContainerAllocateResponse { envs, cdi_devices, ..Default::default() });
+    }
+    let mut nodes: Vec<&str> = devices.iter().flat_map(|device| device.nodes.paths()).collect();
+    nodes.sort_unstable();
     nodes.dedup();
     Ok(ContainerAllocateResponse {
-        envs: environment(&pool.resource, &devices),
+        envs,
         mounts: devices.iter().map(|device| mount(name, &device.id)).collect(),
         devices: nodes.into_iter().map(node).collect(),
         ..Default::default()
     })
 }
 
-/// The devices with these ids, each examined afresh and found as it was advertised, its node there.
-pub fn verified<'a>(host: &Host, pool: &'a Pool, ids: &[String]) -> Result<Vec<&'a Eligible>, Refusal> {
-    let distinct: BTreeSet<&String> = ids.iter().collect();
-    if ids.is_empty() || distinct.len() != ids.len() {
-        return Err(Refusal::NotASet(ids.join(",")));
-    }
-    ids.iter()
-        .map(|id| {
-            let unknown = || Refusal::Unknown { resource: pool.resource.clone(), id: id.clone() };
-            let device =
-                id.parse().ok().and_then(|id: DeviceId| pool.devices.get(&id)).ok_or_else(unknown)?;
-            still_true(host, device).map_err(|what| Refusal::Changed { id: device.id.clone(), what })?;
-            Ok(device)
-        })
-        .collect()
-}
-
-fn still_true(host: &Host, device: &Eligible) -> Result<(), String> {
-    let page = memory::page_size().map_err(|errno| format!("ask for the page size: {errno}"))?;
-    let found = SubDevice::examine(host, device.address, page).map_err(|error| chain(&error))?;
-    let now = found.eligible(host, device.nodes.way()).map_err(|reasons| reasons.join("; "))?;
-    if now.driver != device.driver {
-        return Err(format!("it was on {} and is on {}", device.driver, now.driver));
-    }
-    if now != *device {
-        return Err("its group, its nodes or its doorbell are others than they were".to_owned());
-    }
-    Ok(())
-}
-
-/// The variables that the field's other plugins set, and where the descriptors are.
-fn environment(resource: &str, devices: &[&Eligible]) -> HashMap<String, String> {
+/// The variables that the field's other plugins set, and where the descriptors are. By CDI they name no node: they are
+/// replayed as they are, and nodes are renumbered.
+fn environment(resource: &str, devices: &[&Eligible], by_cdi: bool) -> HashMap<String, String> {
     let variable = format!("PCIDEVICE_{}", resource.to_uppercase().replace(['.', '/', '-'], "_"));
     let ids: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
-    let info: BTreeMap<&str, serde_json::Value> = devices
+    let info: BTreeMap<&str, Value> = devices
         .iter()
         .map(|device| {
-            let [own, shared] = device.nodes.paths();
-            let vfio = json!({ "mount": shared, "dev-mount": own });
-            (device.id.as_str(), json!({ "generic": { "deviceID": device.id.as_str() }, "vfio": vfio }))
+            let mut info = json!({ "generic": { "deviceID": device.id } });
+            if !by_cdi {
+                let [own, shared] = device.nodes.paths();
+                info["vfio"] = json!({ "mount": shared, "dev-mount": own });
+            }
+            (device.id.as_str(), info)
         })
         .collect();
     HashMap::from([
@@ -111,13 +75,13 @@ fn environment(resource: &str, devices: &[&Eligible]) -> HashMap<String, String>
 
 fn mount(pool: &PoolName, id: &DeviceId) -> Mount {
     Mount {
-        container_path: format!("{}/{pool}/{id}", descriptor::CONTAINER_FOLDER),
+        container_path: descriptor::container_folder(pool.as_str(), id),
         host_path: descriptor::folder(id),
         read_only: true,
     }
 }
 
 /// Read and write, never `m`: a container does not make nodes.
-fn node(path: String) -> DeviceSpec {
-    DeviceSpec { container_path: path.clone(), host_path: path, permissions: "rw".to_owned() }
+fn node(path: &str) -> DeviceSpec {
+    DeviceSpec { container_path: path.to_owned(), host_path: path.to_owned(), permissions: "rw".to_owned() }
 }

@@ -13,6 +13,7 @@ mod virtio;
 
 use std::path::Path;
 
+use doorbell_common::kernel::vfio::Way;
 use serde::{Deserialize, Deserializer, de};
 
 use self::pool::{Contradiction, PoolFields};
@@ -124,6 +125,13 @@ impl Config {
             pools.push(pool);
         }
         Ok(Self { resource_prefix, cdi, containerd_config, pools })
+    }
+
+    /// The way that consumers of a pool go; of a pool that is not there, everybody's.
+    #[must_use]
+    pub fn way(&self, pool: &PoolName) -> Way {
+        let pool = self.pools.iter().find(|other| other.name == *pool);
+        pool.map(|pool| pool.iommufd.way()).unwrap_or_default()
     }
 
     /// Full name of a pool's resource.

@@ -4,17 +4,22 @@ use std::collections::BTreeMap;
 
 use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::pci::PciAddress;
-use doorbell_common::kernel::vfio::Way;
 use doorbell_common::subdevice::{DeviceId, Eligible};
 use tracing::{info, warn};
 
-use crate::config::{Config, PoolName};
+use crate::config::{self, AllocationPolicy, Config, NodePermissions, PoolName, ResourcePrefix};
 use crate::discovery::{self, Assignment, Survey, Unreadable};
 use crate::{prepare, proof};
 
-/// All pools with their devices.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// All pools with their devices, and how they are handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
+    /// First part of every resource name.
+    pub prefix: ResourcePrefix,
+    /// Bytes of a page of memory on this host.
+    pub page: u64,
+    /// Whether containers get their devices by CDI names, instead of by the nodes in the kubelet's own answer.
+    pub cdi: bool,
     /// Every pool of the config, also one without a device.
     pub pools: BTreeMap<PoolName, Pool>,
 }
@@ -24,6 +29,12 @@ pub struct Inventory {
 pub struct Pool {
     /// Full name, `doorbell.dev/<pool>`.
     pub resource: String,
+    /// Whether a container starts only once the CNI has wired its devices.
+    pub require_cni: bool,
+    /// Which devices the kubelet is advised to take.
+    pub allocation: AllocationPolicy,
+    /// Who may open the nodes in the container.
+    pub node: NodePermissions,
     /// Devices that may be handed out, by id.
     pub devices: BTreeMap<DeviceId, Eligible>,
 }
@@ -38,7 +49,7 @@ pub fn take(host: &Host, config: &Config, page: u64) -> host::Result<Inventory> 
     }
     let assigned = survey.assign(config);
     proof::confirm(host, &mut survey, |address| assigned.contains_key(&address));
-    Ok(list(host, config, &survey, assigned))
+    Ok(list(host, config, &survey, assigned, page))
 }
 
 /// The inventory of a survey, each refused device logged with its reasons.
@@ -49,11 +60,21 @@ fn list(
     config: &Config,
     survey: &Survey,
     assigned: BTreeMap<PciAddress, Assignment>,
+    page: u64,
 ) -> Inventory {
-    let pool = |pool: &crate::config::Pool| {
-        (pool.name.clone(), Pool { resource: config.resource(&pool.name), devices: BTreeMap::new() })
+    let empty = |pool: &config::Pool| Pool {
+        resource: config.resource(&pool.name),
+        require_cni: pool.require_cni,
+        allocation: pool.allocation,
+        node: pool.node,
+        devices: BTreeMap::new(),
     };
-    let mut inventory = Inventory { pools: config.pools.iter().map(pool).collect() };
+    let mut inventory = Inventory {
+        prefix: config.resource_prefix.clone(),
+        page,
+        cdi: matches!(config.cdi, config::Cdi::On),
+        pools: config.pools.iter().map(|pool| (pool.name.clone(), empty(pool))).collect(),
+    };
     for (address, Unreadable { reason, .. }) in &survey.unreadable {
         warn!(device = %address, reason, "device not readable");
     }
@@ -65,7 +86,7 @@ fn list(
         for other in &assignment.also {
             warn!(device = %address, pool = %assignment.pool, %other, "selected by two pools: goes to the first");
         }
-        match vf.device.eligible(host, Way::Group) {
+        match vf.device.eligible(host, config.way(&assignment.pool)) {
             Ok(eligible) => {
                 info!(device = %address, pool = %assignment.pool, group = %eligible.isolation.group, "device advertised");
                 pool.devices.insert(eligible.id.clone(), eligible);

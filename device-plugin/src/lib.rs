@@ -9,6 +9,7 @@ pub mod advertise;
 pub mod allocate;
 pub mod config;
 pub mod discovery;
+pub mod guard;
 pub mod inventory;
 pub mod kubelet;
 pub mod prepare;

@@ -20,7 +20,7 @@ pub async fn run(host: Host, config: &Config, page: u64) -> Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
 
     let inventory = inventory::take(&host, config, page).context("take the inventory")?;
-    publish::descriptors(&host, &inventory, page).context("publish descriptors")?;
+    publish::all(&host, &inventory).context("publish what others read of the devices")?;
 
     let (_inventory, receiver) = watch::channel(Arc::new(inventory));
     let closing = CancellationToken::new();

@@ -9,8 +9,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use doorbell_common::kubelet::deviceplugin::ContainerAllocateResponse;
-use doorbell_device_plugin::allocate::{self, Refusal};
+use doorbell_device_plugin::allocate;
 use doorbell_device_plugin::config::PoolName;
+use doorbell_device_plugin::guard::Refusal;
+use doorbell_device_plugin::publish;
 use serde_json::{Value, json};
 
 use node::{GOOD, Node, Vf};
@@ -29,9 +31,10 @@ fn node() -> Node {
 fn ask(node: &Node, change: impl FnOnce(&Node), ids: &[&str]) -> Result<ContainerAllocateResponse, Refusal> {
     let inventory = node.inventory(CONFIG);
     let name: PoolName = "fast".parse().unwrap();
+    publish::all(&node.host(), &inventory).unwrap();
     change(node);
     let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
-    allocate::answer(&node.host(), &name, &inventory.pools[&name], &ids)
+    allocate::answer(&node.host(), &inventory, &name, &ids)
 }
 
 #[test]

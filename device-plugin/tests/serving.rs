@@ -77,13 +77,13 @@ fn descriptors_come_and_go_with_what_is_advertised() {
     let both = ["0000:01:00.1", "0000:01:00.2"].map(|id| format!("/run/doorbell/devices/{id}"));
     let described = |folder: &str| node.host().exists(format!("{folder}/device.json"));
 
-    publish::descriptors(&node.host(), &node.inventory(CONFIG), node::PAGE).unwrap();
+    publish::all(&node.host(), &node.inventory(CONFIG)).unwrap();
     assert!(both.iter().all(|folder| described(folder)));
     let one = CONFIG.lines().take(3).collect::<Vec<_>>().join("\n");
-    publish::descriptors(&node.host(), &node.inventory(&one), node::PAGE).unwrap();
+    publish::all(&node.host(), &node.inventory(&one)).unwrap();
     assert!(described(&both[0]) && !described(&both[1]));
     assert!(node.host().exists(&both[1]), "a container may have the folder mounted");
     // A claim that nobody can read is no reason to describe nothing at all.
     node.write("var/lib/doorbell/claims/0000:01:00.2.json", b"{");
-    publish::descriptors(&node.host(), &node.inventory(&one), node::PAGE).unwrap();
+    publish::all(&node.host(), &node.inventory(&one)).unwrap();
 }

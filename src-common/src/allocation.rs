@@ -136,12 +136,7 @@ pub fn ids(host: &Host) -> host::Result<Vec<DeviceId>> {
 
 /// Keeps a record; on disk when this returns. One that says the same already is not written.
 pub fn keep(host: &Host, record: &Allocation) -> host::Result<()> {
-    let (path, content) = (path(&record.id), descriptor::to_json(record));
-    if host.read(&path).is_ok_and(|now| now == content) {
-        return Ok(());
-    }
-    host.make_folder(FOLDER)?;
-    host.replace(path, &content)
+    host.keep_as(path(&record.id), &descriptor::to_json(record))
 }
 
 /// The file of a device's record.

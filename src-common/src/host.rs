@@ -66,7 +66,7 @@ impl Host {
         self.record.as_ref().map(|record| record.entries()).unwrap_or_default()
     }
 
-    fn keep(&self, path: impl AsRef<Path>, entry: impl FnOnce() -> Entry) {
+    fn note(&self, path: impl AsRef<Path>, entry: impl FnOnce() -> Entry) {
         if let Some(record) = &self.record {
             record.keep(path.as_ref(), entry());
         }
@@ -88,7 +88,7 @@ impl Host {
     /// The whole file, as bytes.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
         let bytes = fs::read(self.path(&path)).map_err(failed("read", &path))?;
-        self.keep(path, || Entry::File(bytes.clone()));
+        self.note(path, || Entry::File(bytes.clone()));
         Ok(bytes)
     }
 
@@ -108,14 +108,14 @@ impl Host {
         };
         read().map_err(failed("read", &path))?;
         bytes.truncate(filled);
-        self.keep(path, || Entry::File(bytes.clone()));
+        self.note(path, || Entry::File(bytes.clone()));
         Ok(bytes)
     }
 
     /// The whole file as text, without the newline that sysfs ends it with.
     pub fn read_text(&self, path: impl AsRef<Path>) -> Result<String> {
         let text = fs::read_to_string(self.path(&path)).map_err(failed("read", &path))?;
-        self.keep(path, || Entry::File(text.clone().into_bytes()));
+        self.note(path, || Entry::File(text.clone().into_bytes()));
         Ok(text.trim_end().to_owned())
     }
 
@@ -128,7 +128,7 @@ impl Host {
     pub fn link_name(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
         let target = absent_is_none(fs::read_link(self.path(&path)).map_err(failed("follow", &path)))?;
         if let Some(target) = &target {
-            self.keep(path, || Entry::Link(target.clone()));
+            self.note(path, || Entry::Link(target.clone()));
         }
         Ok(target.and_then(|target| Some(target.file_name()?.to_str()?.to_owned())))
     }
@@ -146,7 +146,7 @@ impl Host {
             names.extend(name.into_string().ok());
         }
         names.sort();
-        self.keep(path, || Entry::Folder(names.clone()));
+        self.note(path, || Entry::Folder(names.clone()));
         Ok(names)
     }
 
@@ -155,7 +155,7 @@ impl Host {
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
         let there = self.path(&path).exists();
         if there {
-            self.keep(path, || Entry::There);
+            self.note(path, || Entry::There);
         }
         there
     }
@@ -186,6 +186,18 @@ impl Host {
                 let _ = fs::remove_file(&temporary);
             })
             .map_err(failed("write", path))
+    }
+
+    /// [`Host::replace`] in a folder that is made where it is missing; a file that has this content is not written.
+    pub fn keep_as(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+        let path = path.as_ref();
+        if self.read(path).is_ok_and(|now| now == content) {
+            return Ok(());
+        }
+        if let Some(folder) = path.parent() {
+            self.make_folder(folder)?;
+        }
+        self.replace(path, content)
     }
 
     /// Removes a file; fine where there is none.

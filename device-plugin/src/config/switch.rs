@@ -1,5 +1,6 @@
 //! Switches that can be left to the node: `true`, `false`, or `auto`.
 
+use doorbell_common::kernel::vfio::Way;
 use serde::Deserialize;
 
 /// Whether devices are handed out by CDI names.
@@ -32,4 +33,16 @@ pub enum Iommufd {
     /// By the device's own node where the kernel has it and `/dev/iommu`, by the group elsewhere.
     #[serde(rename = "auto")]
     Auto,
+}
+
+impl Iommufd {
+    /// The way that consumers of the pool go.
+    #[must_use]
+    pub fn way(self) -> Way {
+        match self {
+            Self::On => Way::Cdev,
+            Self::Off => Way::Group,
+            Self::Auto => Way::CdevIfAny,
+        }
+    }
 }

@@ -36,6 +36,18 @@ pub fn folder(id: &DeviceId) -> String {
     format!("{HOST_FOLDER}/{id}")
 }
 
+/// Where a container of the pool sees a device's folder.
+#[must_use]
+pub fn container_folder(pool: &str, id: &DeviceId) -> String {
+    format!("{CONTAINER_FOLDER}/{pool}/{id}")
+}
+
+/// The device's `device.json` on the host.
+#[must_use]
+pub fn device_file(id: &DeviceId) -> String {
+    format!("{}/{DEVICE_FILE}", folder(id))
+}
+
 /// Ids of all devices with a descriptor folder, sorted.
 pub fn ids(host: &Host) -> host::Result<Vec<DeviceId>> {
     Ok(host.list(HOST_FOLDER)?.iter().filter_map(|name| name.parse().ok()).collect())
@@ -69,7 +81,7 @@ pub enum DescriptorError {
 
 /// The device's `device.json`; `None` where there is none.
 pub fn read_device(host: &Host, id: &DeviceId) -> Result<Option<Device>, DescriptorError> {
-    let path = format!("{}/{DEVICE_FILE}", folder(id));
+    let path = device_file(id);
     let Some(text) = host.read_text_if_any(&path)? else { return Ok(None) };
     match serde_json::from_str::<Device>(&text) {
         Ok(device) if device.api_version == API_VERSION && device.id == *id => Ok(Some(device)),

@@ -1,0 +1,49 @@
+//! Each pool's CDI specification.
+
+use doorbell_common::formats::cdi::{self, Edits, Mount, Node, Spec};
+use doorbell_common::formats::descriptor;
+use doorbell_common::host::{self, Host};
+use doorbell_common::subdevice::Eligible;
+
+use crate::config::{NodePermissions, PoolName};
+use crate::inventory::{Inventory, Pool};
+
+/// What mount(8) is told: the container reads the files that we write.
+const MOUNT: [&str; 4] = ["ro", "rbind", "nosuid", "nodev"];
+
+/// Writes the specifications of all pools, none where the runtime takes none, and removes those of others.
+pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
+    let mut ours = Vec::new();
+    for (name, pool) in inventory.pools.iter().filter(|_| inventory.cdi) {
+        if let Some(spec) = spec(name, pool) {
+            let file = cdi::file(name.as_str());
+            host.keep_as(&file, &spec.document())?;
+            ours.push(file);
+        }
+    }
+    for file in cdi::files(host)?.iter().filter(|file| !ours.contains(file)) {
+        host.remove(file)?;
+    }
+    Ok(())
+}
+
+fn spec(name: &PoolName, pool: &Pool) -> Option<Spec> {
+    let edits = |device: &Eligible| (device.id.clone(), edits(name, device, pool.node));
+    Spec::new(&pool.resource, pool.devices.values().map(edits).collect())
+}
+
+/// Permissions are `rw` and never `m`: a container makes no nodes.
+fn edits(pool: &PoolName, device: &Eligible, NodePermissions { mode, uid, gid }: NodePermissions) -> Edits {
+    let node =
+        |path: &str| Node { path: path.to_owned(), permissions: "rw".to_owned(), file_mode: mode, uid, gid };
+    let mount = Mount {
+        host_path: descriptor::folder(&device.id),
+        container_path: descriptor::container_folder(pool.as_str(), &device.id),
+        options: MOUNT.map(str::to_owned).to_vec(),
+    };
+    Edits {
+        env: vec![format!("{}={}", descriptor::ENV, descriptor::CONTAINER_FOLDER)],
+        device_nodes: device.nodes.paths().map(node).to_vec(),
+        mounts: vec![mount],
+    }
+}

@@ -1,0 +1,26 @@
+//! Each device's device-info file, for meta-plugins.
+
+use std::collections::BTreeSet;
+
+use doorbell_common::formats::devinfo::{self, DeviceInfo};
+use doorbell_common::host::{self, Host};
+
+use crate::inventory::Inventory;
+
+/// Writes the files of all devices, and removes those of our resources that are no longer advertised.
+pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
+    let mut ours = BTreeSet::new();
+    for pool in inventory.pools.values() {
+        for device in pool.devices.values() {
+            let file = devinfo::of_device(&pool.resource, &device.id);
+            host.keep_as(&file, &DeviceInfo::vf(device.address, device.pf).document())?;
+            ours.insert(file);
+        }
+    }
+    for file in devinfo::of_prefix(host, &inventory.prefix.to_string())? {
+        if !ours.contains(&file) {
+            host.remove(file)?;
+        }
+    }
+    Ok(())
+}
