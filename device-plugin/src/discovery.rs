@@ -15,7 +15,7 @@ use self::acpi::AcpiIndexes;
 use crate::config::{Config, PfSelector, PoolName, Select};
 
 /// What the node has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Survey {
     /// PFs, in bus order.
     pub pfs: Vec<Pf>,

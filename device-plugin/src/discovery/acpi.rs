@@ -12,7 +12,7 @@ use super::Vf;
 use crate::config::AcpiIndex;
 
 /// The indexes, read or not yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct AcpiIndexes {
     host: Host,
     read: OnceLock<BTreeMap<PciAddress, AcpiIndex>>,
