@@ -6,7 +6,7 @@ use serde::Deserialize;
 /// Whether devices are handed out by CDI names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum Cdi {
-    /// Where the node's runtime is seen to take them.
+    /// Where the node's runtime is seen to take them ([`crate::runtime`]).
     #[default]
     #[serde(rename = "auto")]
     Auto,
