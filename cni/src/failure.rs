@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use doorbell_common::allocation::AllocationError;
 use doorbell_common::claim::ClaimError;
 use doorbell_common::error::chain;
 use doorbell_common::formats::cni::{ErrorReply, VERSIONS, code};
@@ -16,7 +17,7 @@ pub const NO_SUCH_DEVICE: u32 = 100;
 pub const NOT_THIS_PODS: u32 = 101;
 /// No device is named and the pod holds none, or several, of ours.
 pub const NOT_ONE: u32 = 102;
-/// The device is not, or no longer, what its descriptor says.
+/// The device is not, or no longer, what its descriptor and the record of its allocation say.
 pub const NOT_ELIGIBLE: u32 = 103;
 /// The doorbell could not be mapped.
 pub const TRIAL_FAILED: u32 = 104;
@@ -78,6 +79,16 @@ impl From<DescriptorError> for Failure {
         let code = match error {
             DescriptorError::Host(_) => code::IO,
             DescriptorError::Malformed { .. } | DescriptorError::Foreign { .. } => NOT_ELIGIBLE,
+        };
+        Self::new(code, chain(&error))
+    }
+}
+
+impl From<AllocationError> for Failure {
+    fn from(error: AllocationError) -> Self {
+        let code = match error {
+            AllocationError::Host(_) => code::IO,
+            AllocationError::Malformed { .. } | AllocationError::Foreign { .. } => NOT_ELIGIBLE,
         };
         Self::new(code, chain(&error))
     }

@@ -1,10 +1,12 @@
 //! The one question to the kubelet: which devices does this pod hold? The only asynchronous corner of this program,
 //! entered here and left.
 
+use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use doorbell_common::claim::Pod;
+use doorbell_common::error::chain;
 use doorbell_common::formats::cni::code;
 use doorbell_common::host::Host;
 use doorbell_common::kubelet::podresources::pod_resources_lister_client::PodResourcesListerClient;
@@ -19,6 +21,9 @@ const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 const ANSWER_FOR: Duration = Duration::from_secs(10);
 /// The kubelet lets through 100 calls a second in bursts of 10; a node that starts many pods at once runs into it.
 const RETRY_AFTER_MS: u64 = 20;
+
+/// What the kubelet's own clients take (`defaultPodResourcesMaxSize`): List tells of every pod of the node.
+const ANSWER_SIZE: usize = 16 * 1024 * 1024;
 
 /// A device that a pod holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,35 +69,39 @@ async fn ask(host: &Host, pod: &Pod) -> Result<Option<PodResources>, String> {
     };
     let channel = connect()
         .await
-        .map_err(|error| format!("connect to {SOCKET}: {}", doorbell_common::error::chain(&error)))?;
-    let mut client = PodResourcesListerClient::new(channel);
-    loop {
+        // tonic's own text is `transport error` for all that can happen.
+        .map_err(|error| format!("connect to {SOCKET}: {}", chain(error.source().unwrap_or(&error))))?;
+    let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(ANSWER_SIZE);
+    let mut pods = loop {
         match once(&mut client, pod).await {
             Err(status) if status.code() == Code::ResourceExhausted => tokio::time::sleep(pause()).await,
             Err(status) => return Err(format!("{:?}: {}", status.code(), status.message())),
-            Ok(found) => return Ok(found),
+            Ok(found) => break found,
         }
+    };
+    // Entries carry no UID, and older kubelets list terminated pods: of two of one name nobody can say which it is.
+    match pods.len() {
+        0 | 1 => Ok(pods.pop()),
+        several => Err(format!("it lists {several} pods of that name, a former one among them")),
     }
 }
 
-/// Get answers for one pod; a kubelet that has it switched off says Unknown, an old one Unimplemented, and List serves.
+/// The kubelet's entries of that name: Get answers for one pod, and NotFound says that it holds nothing. A kubelet that
+/// has Get switched off says Unknown, an old one Unimplemented; there List serves.
 async fn once(
     client: &mut PodResourcesListerClient<Channel>,
     pod: &Pod,
-) -> Result<Option<PodResources>, Status> {
+) -> Result<Vec<PodResources>, Status> {
     let request = GetPodResourcesRequest { pod_name: pod.name.clone(), pod_namespace: pod.namespace.clone() };
     match client.get(request).await {
-        Ok(answer) => return Ok(answer.into_inner().pod_resources),
-        Err(status) if matches!(status.code(), Code::Unknown | Code::Unimplemented | Code::NotFound) => {}
+        Ok(answer) => return Ok(answer.into_inner().pod_resources.into_iter().collect()),
+        Err(status) if status.code() == Code::NotFound => return Ok(Vec::new()),
+        Err(status) if matches!(status.code(), Code::Unknown | Code::Unimplemented) => {}
         Err(status) => return Err(status),
     }
     let mut pods = client.list(ListPodResourcesRequest {}).await?.into_inner().pod_resources;
     pods.retain(|listed| listed.name == pod.name && listed.namespace == pod.namespace);
-    // Entries carry no UID, and older kubelets list terminated pods: of two of one name nobody can say which it is.
-    if pods.len() > 1 {
-        return Err(Status::unavailable(format!("{} pods of that name are listed", pods.len())));
-    }
-    Ok(pods.pop())
+    Ok(pods)
 }
 
 fn held(pod: PodResources) -> Vec<Held> {
@@ -114,3 +123,6 @@ fn pause() -> Duration {
     let jitter = RandomState::new().hash_one(()) % RETRY_AFTER_MS;
     Duration::from_millis(RETRY_AFTER_MS + jitter)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,11 @@
-//! Which devices this call is about: what the kubelet gave the pod, and what the configuration names, must agree.
+//! Which devices this call is about: what the kubelet gave the pod, what the plugin has on record and describes, and
+//! what the configuration names, must agree.
 
+use doorbell_common::allocation;
 use doorbell_common::claim::Pod;
-use doorbell_common::formats::cni::NetConf;
+use doorbell_common::formats::cni::{NetConf, code};
 use doorbell_common::formats::descriptor::{self, Device};
-use doorbell_common::host::Host;
+use doorbell_common::host::{self, Host};
 use doorbell_common::subdevice::DeviceId;
 
 use crate::call;
@@ -18,35 +20,65 @@ pub fn devices(host: &Host, pod: &Pod, conf: &NetConf) -> Result<Vec<Device>, Fa
     let named = call::named_device(conf)?;
     let chained = conf.prev_result.is_some();
     match &named {
-        Some(id) if descriptor::read_device(host, id)?.is_none() => {
+        Some(id) if !is_known(host, id)? => {
             return Err(Failure::new(NO_SUCH_DEVICE, format!("the plugin advertises no device {id}")));
         }
         // A node without our devices pays nothing for the chain.
-        None if chained && descriptor::ids(host)?.is_empty() => return Ok(Vec::new()),
+        None if chained && has_none(host)? => return Ok(Vec::new()),
         _ => {}
     }
     let mine = ours(host, &podresources::devices(host, pod)?)?;
     choose(pod, mine, named.as_ref(), chained)
 }
 
-/// Those of a pod's devices that the plugin describes.
+/// A device is the plugin's while it is described, and from its first allocation on: descriptors are gone after a
+/// reboot until the plugin is up, records are not.
+fn is_known(host: &Host, id: &DeviceId) -> Result<bool, Failure> {
+    Ok(descriptor::read_device(host, id)?.is_some() || allocation::read(host, id)?.is_some())
+}
+
+fn has_none(host: &Host) -> host::Result<bool> {
+    Ok(descriptor::ids(host)?.is_empty() && allocation::ids(host)?.is_empty())
+}
+
+/// Those of a pod's devices that are the plugin's by their descriptor or their record.
 ///
-/// A descriptor that can't be read, or is of another resource than the kubelet says, is no reason to let the pod start
+/// One of these that can't be read, is missing, or says otherwise than the kubelet, is no reason to let the pod start
 /// unwired.
 fn ours(host: &Host, held: &[Held]) -> Result<Vec<Device>, Failure> {
     let mut ours = Vec::new();
     for Held { resource, id } in held {
         let Ok(id) = id.parse() else { continue };
-        match descriptor::read_device(host, &id)? {
-            None => {}
-            Some(device) if device.resource == *resource => ours.push(device),
-            Some(device) => {
+        match (descriptor::read_device(host, &id)?, allocation::read(host, &id)?) {
+            (Some(device), _) if device.resource != *resource => {
                 let msg = format!(
                     "the kubelet gave {id} as {resource}, and the plugin has it as {}",
                     device.resource
                 );
                 return Err(Failure::new(NOT_ELIGIBLE, msg));
             }
+            (Some(device), Some(record)) => {
+                let stale = |stale: allocation::Stale| Failure::new(NOT_ELIGIBLE, stale.to_string());
+                record.holds(resource, &device.nodes).map_err(stale)?;
+                ours.push(device);
+            }
+            (Some(_), None) => {
+                let path = allocation::path(&id);
+                let msg = format!(
+                    "what the kubelet was answered for {id} is not on record ({path} is missing): delete the pod \
+                     to have it allocated anew"
+                );
+                return Err(Failure::new(NOT_ELIGIBLE, msg));
+            }
+            (None, Some(record)) if record.resource == *resource => {
+                let msg = format!(
+                    "device {id} of {resource} is not described: the plugin has not published it since boot, or \
+                     its pool is gone"
+                );
+                return Err(Failure::new(code::TRY_AGAIN, msg));
+            }
+            // Another plugin's.
+            (None, _) => {}
         }
     }
     ours.sort_by(|a, b| a.id.cmp(&b.id));
