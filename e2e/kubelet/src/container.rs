@@ -215,6 +215,8 @@ fn linux(pod: &PodSpec, container: &ContainerSpec) -> api::LinuxContainerConfig 
                 drop_capabilities: Vec::new(),
             }),
             namespace_options: Some(namespaces(network)),
+            run_as_user: container.user.map(|id| api::Int64Value { value: id.into() }),
+            run_as_group: container.group.map(|id| api::Int64Value { value: id.into() }),
             masked_paths: paths(&MASKED),
             readonly_paths: paths(&READ_ONLY),
         }),
@@ -263,6 +265,13 @@ mod tests {
         assert_eq!(config.annotations["k"], "v");
         assert_eq!(config.cdi_devices[0].name, "doorbell.dev/net=0000:01:00.1");
         assert_eq!(config.log_path, "c/3.log");
+    }
+
+    #[test]
+    fn a_container_runs_as_the_user_that_it_asks_for() {
+        let container = ContainerSpec::new("c").run_as_user(1000).run_as_group(1001);
+        let security = linux(&PodSpec::new("p"), &container).security_context.unwrap();
+        assert_eq!([security.run_as_user, security.run_as_group].map(|id| id.unwrap().value), [1000, 1001]);
     }
 
     #[test]

@@ -151,6 +151,10 @@ pub struct ContainerSpec {
     pub resources: BTreeMap<String, usize>,
     /// Capabilities beyond the runtime's default set.
     pub capabilities: Vec<String>,
+    /// `runAsUser`; the image's user, root for [`DEFAULT_IMAGE`], unless told.
+    pub user: Option<u32>,
+    /// `runAsGroup`; the runtime refuses one without a user.
+    pub group: Option<u32>,
     /// For init containers: `restartPolicy: Always`, a sidecar.
     pub restartable: bool,
 }
@@ -178,6 +182,8 @@ impl ContainerSpec {
             mounts: Vec::new(),
             resources: BTreeMap::new(),
             capabilities: Vec::new(),
+            user: None,
+            group: None,
             restartable: false,
         }
     }
@@ -232,6 +238,21 @@ impl ContainerSpec {
         self.capabilities.push(capability.to_owned());
         self
     }
+
+    /// Runs as this user.
+    #[must_use]
+    pub fn run_as_user(mut self, uid: u32) -> Self {
+        self.user = Some(uid);
+        self
+    }
+
+    /// Runs as this group, with a user.
+    #[must_use]
+    pub fn run_as_group(mut self, gid: u32) -> Self {
+        self.group = Some(gid);
+        self
+    }
+
     /// Makes an init container a sidecar.
     #[must_use]
     pub fn restartable(mut self) -> Self {

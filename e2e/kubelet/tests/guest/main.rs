@@ -59,6 +59,7 @@ fn in_the_guest() {
         pods::exit_codes_and_both_streams_are_seen,
         pods::init_containers_run_one_by_one_before_the_containers,
         pods::a_pod_on_the_hosts_network_calls_no_cni,
+        pods::a_container_that_is_not_root_uses_the_nodes_huge_pages,
         network::a_plugins_refusal_reaches_the_caller_and_the_pod_may_be_started_again,
         network::a_late_del_of_an_old_sandbox_comes_after_the_new_add,
         devices::the_answer_is_what_the_container_sees,

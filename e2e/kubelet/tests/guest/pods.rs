@@ -70,6 +70,25 @@ pub(crate) async fn init_containers_run_one_by_one_before_the_containers() {
     guest.kubelet.remove_pod(&uid).await.unwrap();
 }
 
+pub(crate) async fn a_container_that_is_not_root_uses_the_nodes_huge_pages() {
+    let guest = Guest::new().await;
+    let huge = guest.path("huge");
+    std::fs::create_dir(&huge).unwrap();
+    std::fs::write("/proc/sys/vm/nr_hugepages", "4").unwrap();
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-t", "hugetlbfs", "-o", "mode=1777,pagesize=2M", "hugetlbfs"]).arg(&huge);
+    assert!(mount.status().unwrap().success());
+    // No limit is in the way: containerd leaves the hugetlb controller alone unless it is told otherwise.
+    let script =
+        "echo $(id -u) $(id -g); fallocate -l $((4 << 20)) /dev/hugepages/pages; wc -c /dev/hugepages/pages";
+    let container = shell("c", script).mount(&huge, "/dev/hugepages").run_as_user(1000).run_as_group(1001);
+    let uid = guest.kubelet.run_pod(PodSpec::new("p").container(container), LIMIT).await.unwrap();
+    assert_eq!(guest.kubelet.wait_exit(&uid, "c", LIMIT).await.unwrap(), 0);
+    assert_eq!(guest.kubelet.logs(&uid, "c").unwrap(), ["1000 1001", "4194304 /dev/hugepages/pages"]);
+    guest.kubelet.remove_pod(&uid).await.unwrap();
+    assert!(std::process::Command::new("umount").arg(&huge).status().unwrap().success());
+}
+
 pub(crate) async fn a_pod_on_the_hosts_network_calls_no_cni() {
     let guest = Guest::new().await;
     let uid = guest.kubelet.run_pod(shell_pod("p", IDLE).host_network(), LIMIT).await.unwrap();
