@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::config::{self, AllocationPolicy, Config, NodePermissions, PoolName, ResourcePrefix};
 use crate::discovery::{self, Assignment, Survey, Unreadable};
+use crate::runtime::{self, CdiChoice};
 use crate::{prepare, proof};
 
 /// All pools with their devices, and how they are handed out.
@@ -52,6 +53,12 @@ pub fn take(host: &Host, config: &Config, page: u64) -> host::Result<Inventory> 
     Ok(list(host, config, &survey, assigned, page))
 }
 
+fn runtime_takes_cdi(host: &Host, config: &Config) -> bool {
+    let CdiChoice { on, reason } = runtime::cdi(host, config);
+    info!(cdi = on, reason, "how containers get their devices");
+    on
+}
+
 /// The inventory of a survey, each refused device logged with its reasons.
 ///
 /// `assigned` is from before the proof: a pool that selects by isolation still says why it lost a device to it.
@@ -72,7 +79,7 @@ fn list(
     let mut inventory = Inventory {
         prefix: config.resource_prefix.clone(),
         page,
-        cdi: matches!(config.cdi, config::Cdi::On),
+        cdi: runtime_takes_cdi(host, config),
         pools: config.pools.iter().map(|pool| (pool.name.clone(), empty(pool))).collect(),
     };
     for (address, Unreadable { reason, .. }) in &survey.unreadable {

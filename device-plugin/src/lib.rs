@@ -7,8 +7,10 @@
 
 pub mod advertise;
 pub mod allocate;
+pub mod captured;
 pub mod config;
 pub mod discovery;
+pub mod explain;
 pub mod guard;
 pub mod inventory;
 pub mod kubelet;

@@ -1,14 +1,15 @@
 //! The command line. Exit codes: 0 done, 1 failed while at work, 2 not started because arguments or config are wrong.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand, ValueEnum};
-use doorbell_common::host::Host;
-use doorbell_common::kernel::memory;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use doorbell_common::kernel::pci::PciAddress;
+use doorbell_device_plugin::captured::{self, Root};
 use doorbell_device_plugin::config::{Config, ConfigError};
-use doorbell_device_plugin::{run, scan};
+use doorbell_device_plugin::{explain, run, scan};
 use tracing_subscriber::EnvFilter;
 
 /// Gives pods VF-backed virtio sub-devices whose doorbell is proven.
@@ -29,18 +30,49 @@ enum Command {
     },
     /// Shows every VF, its verdicts, and why it is or isn't advertised. Makes, binds and advertises nothing.
     Scan {
-        /// The config file whose pools are shown; without it no pool selects anything.
-        #[arg(long)]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        of: Of,
         /// How to show it.
-        #[arg(long, value_enum, default_value_t = Output::Table)]
-        output: Output,
+        #[arg(long, value_enum, default_value_t = ScanOutput::Table)]
+        output: ScanOutput,
+    },
+    /// Shows every check on one VF, passed or failed, and the file or ioctl that it rests on.
+    Explain {
+        /// The VF, as sysfs writes it: 0000:01:00.1.
+        address: PciAddress,
+        #[command(flatten)]
+        of: Of,
+        /// How to show it.
+        #[arg(long, value_enum, default_value_t = ExplainOutput::Text)]
+        output: ExplainOutput,
+    },
+    /// Prints what `scan` and `explain` read of this host, as one text for a bug report; `--root` takes it back.
+    Capture {
+        #[command(flatten)]
+        of: Of,
     },
 }
 
+/// What is looked at.
+#[derive(Args)]
+struct Of {
+    /// The config file whose pools are shown; without it no pool selects anything.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Another host than this one: a folder with its tree, or a file that `capture` printed.
+    #[arg(long)]
+    root: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
-enum Output {
+enum ScanOutput {
     Table,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ExplainOutput {
+    Text,
     Json,
 }
 
@@ -61,23 +93,49 @@ fn main() -> ExitCode {
 }
 
 fn work(command: Command) -> Result<()> {
-    let host = Host::real();
-    let page = memory::page_size().context("ask for the page size")?;
     match command {
         Command::Run { config } => {
             let config = Config::load(&config)?;
+            let Root { host, page, .. } = Root::this()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run::run(host, &config, page))
         }
-        Command::Scan { config, output } => {
-            let config = config.as_deref().map(Config::load).transpose()?;
-            let rows = scan::rows(&host, config.as_ref(), page).context("scan")?;
-            match output {
-                Output::Table => print!("{}", scan::table(&rows)),
-                Output::Json => println!("{}", serde_json::to_string_pretty(&rows)?),
-            }
-            Ok(())
+        Command::Scan { of, output } => {
+            let (root, config) = of.open()?;
+            let rows = scan::rows(&root.host, config.as_ref(), root.page).context("scan")?;
+            print(&match output {
+                ScanOutput::Table => scan::table(&rows),
+                ScanOutput::Json => serde_json::to_string_pretty(&rows)? + "\n",
+            })
         }
+        Command::Explain { address, of, output } => {
+            let (root, config) = of.open()?;
+            let explanation = explain::explain(&root.host, config.as_ref(), address, root.page)?;
+            print(&match output {
+                ExplainOutput::Text => explain::text(&explanation),
+                ExplainOutput::Json => serde_json::to_string_pretty(&explanation)? + "\n",
+            })
+        }
+        Command::Capture { of } => {
+            let (root, config) = of.open()?;
+            print(&captured::capture(&root, config.as_ref())?)
+        }
+    }
+}
+
+impl Of {
+    fn open(&self) -> Result<(Root, Option<Config>)> {
+        let config = self.config.as_deref().map(Config::load).transpose()?;
+        let root = self.root.as_deref().map_or_else(Root::this, Root::at)?;
+        Ok((root, config))
+    }
+}
+
+/// To stdout; a reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
+        _ => Ok(()),
     }
 }
 

@@ -49,12 +49,18 @@ pub fn confirm(host: &Host, survey: &mut Survey, may_open: impl Fn(PciAddress) -
     }
 }
 
+/// Where it is kept that a PF's VFs attach.
+#[must_use]
+pub fn file(pf: PciAddress) -> String {
+    format!("{FOLDER}/{pf}")
+}
+
 fn unproven(group: GroupId, reason: &str) -> Refusal {
     Refusal::Unproven { group, reason: reason.to_owned() }
 }
 
 fn prove(host: &Host, pf: PciAddress, survey: &Survey, may_open: &impl Fn(PciAddress) -> bool) -> Proof {
-    let file = format!("{FOLDER}/{pf}");
+    let file = file(pf);
     if host.exists(&file) {
         return Proof::Attaches;
     }

@@ -201,7 +201,9 @@ pub fn remove(host: &Host, id: &DeviceId) -> Result<(), ClaimError> {
     Ok(host.remove(path(id))?)
 }
 
-fn path(id: &DeviceId) -> String {
+/// The file of a device's claim.
+#[must_use]
+pub fn path(id: &DeviceId) -> String {
     format!("{FOLDER}/{id}{SUFFIX}")
 }
 

@@ -60,6 +60,12 @@ impl Host {
         Self { record: Some(Arc::default()), ..self }
     }
 
+    /// The same host, asked without a record: for what is no part of a capture.
+    #[must_use]
+    pub fn unrecorded(&self) -> Self {
+        Self { root: self.root.clone(), record: None }
+    }
+
     /// What a recording host was asked, by path, with its answers.
     #[must_use]
     pub fn recorded(&self) -> BTreeMap<PathBuf, Entry> {

@@ -1,0 +1,197 @@
+//! The command `explain`: every check on one VF, passed or failed, and the file or ioctl that it rests on.
+//!
+//! The checks are those by which `run` judges: the verdicts keep their own steps, so nothing is told twice.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result, anyhow};
+use doorbell_common::allocation::{self, By};
+use doorbell_common::check::{Check, Checks, Outcome};
+use doorbell_common::claim;
+use doorbell_common::error::chain;
+use doorbell_common::formats::{cdi, descriptor};
+use doorbell_common::host::Host;
+use doorbell_common::isolation::Refusal;
+use doorbell_common::kernel::pci::PciAddress;
+use doorbell_common::kernel::vfio::{self, Way};
+use doorbell_common::kernel::{memory, process};
+use doorbell_common::subdevice::SubDevice;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, PoolName};
+use crate::discovery::{self, Assignment, Survey};
+use crate::runtime::{self, CdiChoice};
+use crate::{prepare, proof};
+
+/// Value of `apiVersion`.
+const API_VERSION: &str = "doorbell.dev/v1";
+
+/// Everything about one VF.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Explanation {
+    api_version: String,
+    /// Where it is.
+    pub address: PciAddress,
+    /// Pool that selects it.
+    pub pool: Option<String>,
+    /// Whether `run` advertises it as it stands: no check failed.
+    pub advertised: bool,
+    /// Every check, in the order in which it was made. What comes after a failed one and needs it is left out.
+    pub checks: Vec<Check>,
+}
+
+/// Explains the VF at `address`. Without a config no pool selects anything.
+pub fn explain(host: &Host, config: Option<&Config>, address: PciAddress, page: u64) -> Result<Explanation> {
+    let mut survey = discovery::survey(host, page).context("look for VFs")?;
+    let place = survey.vfs.get(&address).map(|vf| (vf.pf, vf.index));
+    let unreadable = survey.unreadable.get(&address).map(|vf| anyhow!(vf.reason.clone()));
+    let Some((pf, _)) = place else {
+        return Err(unreadable.unwrap_or_else(|| anyhow!("no such VF on this host")))
+            .context(format!("explain {address}"));
+    };
+    let assigned = config.map(|config| survey.assign(config)).unwrap_or_default();
+    proof::confirm(host, &mut survey, |other| assigned.contains_key(&other));
+
+    let mut checks = Checks::kept();
+    let device = SubDevice::examine_keeping(host, address, page, &mut checks)?;
+    attach(&survey, &device, pf, &mut checks);
+    let assignment = assigned.get(&address);
+    let way =
+        config.zip(assignment).map_or(Way::default(), |(config, assignment)| config.way(&assignment.pool));
+    nodes(host, &device, way, &mut checks);
+    selection(config, assignment, &mut checks);
+    if let (false, Err(why)) = (device.on_vfio, prepare::free(host, address)) {
+        checks.note("bind", format_args!("{}", pci_driver(address)), || {
+            format!("`run` would not bind it: {why}")
+        });
+    }
+    if let Some(config) = config {
+        let CdiChoice { on, reason } = runtime::cdi(host, config);
+        let by = if on { "by CDI name" } else { "by DeviceSpec" };
+        checks
+            .note("runtime", format_args!("the config, the runtime's config"), || format!("{by}: {reason}"));
+    }
+    published(host, &device, assignment, &mut checks);
+    held(host, &device, way, &mut checks);
+    memory_facts(page, &mut checks);
+
+    let checks = checks.into_list();
+    let advertised = !checks.iter().any(|check| check.outcome == Outcome::Failed);
+    let pool = assignment.map(|assignment| assignment.pool.to_string());
+    Ok(Explanation { api_version: API_VERSION.to_owned(), address, pool, advertised, checks })
+}
+
+/// What the attach showed, where the steps before it let it be asked.
+fn attach(survey: &Survey, device: &SubDevice, pf: PciAddress, checks: &mut Checks) {
+    if device.isolation.is_err() {
+        return;
+    }
+    let Some(confirmed) = survey.vfs.get(&device.function.address) else { return };
+    let rests_on = format_args!("VFIO_SET_IOMMU on a free VF of PF {pf}, kept in {}", proof::file(pf));
+    let outcome = confirmed.device.isolation.as_ref().map_err(Refusal::to_string);
+    // Kept for its place in the list, like all that follow.
+    let _ = checks
+        .step("attach", rests_on, outcome, |_| "interrupts are isolated: VFs of the PF attach".to_owned());
+}
+
+fn nodes(host: &Host, device: &SubDevice, way: Way, checks: &mut Checks) {
+    let (true, Some(group)) = (device.on_vfio, device.iommu_group) else { return };
+    let nodes = vfio::nodes(host, device.function.address, group, way).map_err(|error| chain(&error));
+    let _ = checks.step("nodes", format_args!("/dev/vfio, {}", vfio::IOMMUFD), nodes, ToString::to_string);
+}
+
+fn selection(config: Option<&Config>, assignment: Option<&Assignment>, checks: &mut Checks) {
+    let rests_on = if config.is_some() { "the config" } else { "no config was given (--config)" };
+    let pool = assignment.map(|assignment| &assignment.pool).ok_or("no pool selects it");
+    let _ = checks.step("pool", format_args!("{rests_on}"), pool, |pool| format!("selected by {pool}"));
+    if let Some(Assignment { also, .. }) = assignment.filter(|assignment| !assignment.also.is_empty()) {
+        let names: Vec<&str> = also.iter().map(PoolName::as_str).collect();
+        checks.note("overlap", format_args!("{rests_on}"), || {
+            format!("selected by {} too, which come later and do not get it", names.join(", "))
+        });
+    }
+}
+
+/// What a running plugin has written for it.
+fn published(host: &Host, device: &SubDevice, assignment: Option<&Assignment>, checks: &mut Checks) {
+    let id = device.id();
+    let file = descriptor::device_file(&id);
+    checks.note("descriptor", format_args!("{file}"), || match descriptor::read_device(host, &id) {
+        Ok(Some(described)) => format!("describes it as {}, by {}", described.resource, described.nodes),
+        Ok(None) => "not there: no plugin advertises it".to_owned(),
+        Err(error) => chain(&error),
+    });
+    if let Some(Assignment { pool, .. }) = assignment {
+        let file = cdi::file(pool.as_str());
+        checks.note("cdi", format_args!("{file}"), || {
+            if host.exists(&file) { "there" } else { "not there" }.to_owned()
+        });
+    }
+    checks.note("allocation", format_args!("{}", allocation::path(&id)), || {
+        match allocation::read(host, &id) {
+            Ok(Some(record)) => match record.by {
+                By::Cdi => format!("last allocated as {} by CDI name", record.resource),
+                By::Nodes(nodes) => format!("last allocated as {} by {nodes}", record.resource),
+            },
+            Ok(None) => "never allocated".to_owned(),
+            Err(error) => chain(&error),
+        }
+    });
+}
+
+/// Whose it is, and who really has it open.
+fn held(host: &Host, device: &SubDevice, way: Way, checks: &mut Checks) {
+    let id = device.id();
+    checks.note("claim", format_args!("{}", claim::path(&id)), || match claim::read(host, &id) {
+        Ok(Some(claim)) => {
+            let pod = &claim.holder.pod;
+            format!("pod {}/{}, sandbox {}", pod.namespace, pod.name, claim.holder.container_id)
+        }
+        Ok(None) => "nobody claims it".to_owned(),
+        Err(error) => chain(&error),
+    });
+    let Some(group) = device.iommu_group.filter(|_| device.on_vfio) else { return };
+    if let Ok(nodes) = vfio::nodes(host, device.function.address, group, way) {
+        let own = nodes.own();
+        checks.note("open", format_args!("/proc/*/fd of {own}"), || {
+            process::holding(host, own)
+                .map_or_else(|| "no process is seen with it open".to_owned(), |p| p.to_string())
+        });
+    }
+}
+
+fn memory_facts(page: u64, checks: &mut Checks) {
+    checks.note("page", format_args!("sysconf(_SC_PAGESIZE)"), || format!("{page} bytes"));
+    checks.note("memlock", format_args!("getrlimit(RLIMIT_MEMLOCK) of this process"), || {
+        let limit = match memory::memlock_limit() {
+            Ok(Some(bytes)) => format!("{bytes} bytes here"),
+            Ok(None) => "unlimited here".to_owned(),
+            Err(errno) => errno.to_string(),
+        };
+        format!(
+            "{limit}; what a consumer maps for DMA, huge pages included, counts against its own limit, and fails with \
+             ENOMEM beyond it, unless it has CAP_IPC_LOCK"
+        )
+    });
+}
+
+fn pci_driver(address: PciAddress) -> String {
+    format!("{}/driver", doorbell_common::kernel::pci::folder(address))
+}
+
+/// For people: a line a check, what it rests on below it.
+#[must_use]
+pub fn text(explanation: &Explanation) -> String {
+    let Explanation { address, pool, advertised, checks, .. } = explanation;
+    let verdict = if *advertised { "may be advertised" } else { "is not advertised" };
+    let pool = pool.as_ref().map(|pool| format!(", pool {pool}")).unwrap_or_default();
+    let mut text = format!("{address} {verdict}{pool}\n");
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    for Check { name, outcome, found, rests_on } in checks {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{outcome:6}  {name:width$}  {found}");
+        let _ = writeln!(text, "{:6}  {:width$}    by {rests_on}", "", "");
+    }
+    text
+}
