@@ -1,7 +1,8 @@
-//! The two proofs that only an open VFIO group gives: the attach, and the trial mapping of the doorbell.
+//! The two proofs that only an open device gives: the attach, and the trial mapping of the doorbell.
 //!
-//! Neither proof needs a DMA mapping, locked memory or a capability beyond uid 0. The group is single-open, so nobody's
-//! device is disturbed: who holds it makes us fail with `Busy`.
+//! The mapping goes by the IOMMU group with the legacy container, or by the device's own node with iommufd. Neither
+//! needs a DMA mapping, locked memory or a capability beyond uid 0. A device has one user at a time, by whichever node,
+//! so nobody's is disturbed: who holds it makes us fail with `Busy`.
 
 mod error;
 mod ioctl;
@@ -17,7 +18,8 @@ use crate::doorbell::{Doorbell, Hull};
 use crate::host::Host;
 use crate::kernel::iommu::GroupId;
 use crate::kernel::pci::PciAddress;
-use crate::kernel::{process, vfio};
+use crate::kernel::process;
+use crate::kernel::vfio::{self, Nodes, Way};
 use crate::subdevice::Eligible;
 
 pub use error::TrialError;
@@ -37,6 +39,13 @@ pub struct Mapped {
     pub hull: Hull,
     /// From opening the first node to the mapping in place.
     pub took: Duration,
+}
+
+/// An open function.
+struct Open {
+    device: File,
+    /// What it is attached by: it stays so as long as these are open, and they close after it.
+    _attached: Vec<File>,
 }
 
 /// Attaches the group to a translation and lets go of it: 4 to 9 ms, and no device is opened, so none is reset.
@@ -61,7 +70,7 @@ pub fn map_doorbell(host: &Host, device: &Eligible) -> Result<Mapped, TrialError
         let started = Instant::now();
         match open_and_map(host, device) {
             Err(error) if error.is_busy() && Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
-            Err(error) if error.is_busy() => return Err(held(host, device)),
+            Err(error) if error.is_busy() => return Err(held(host, device, error)),
             Err(error) => return Err(error),
             Ok(mapped_at) => {
                 return Ok(Mapped { region: doorbell.bar, hull: doorbell.hull, took: mapped_at - started });
@@ -70,21 +79,33 @@ pub fn map_doorbell(host: &Host, device: &Eligible) -> Result<Mapped, TrialError
     }
 }
 
-fn held(host: &Host, device: &Eligible) -> TrialError {
-    let node = vfio::group_node(device.isolation.group);
-    let unseen = || "a process that is not seen from here".to_owned();
-    let holder = process::holding(host, &node).map_or_else(unseen, |holder| holder.to_string());
-    TrialError::Busy { node, holder }
+/// Who has the device, by whichever of its nodes. EINVAL stays what it is where nobody is seen: it may mean more.
+fn held(host: &Host, device: &Eligible, error: TrialError) -> TrialError {
+    let node = device.nodes.own().to_owned();
+    let seen = [Way::Group, Way::Cdev].into_iter().find_map(|way| {
+        let nodes = vfio::nodes(host, device.address, device.isolation.group, way).ok()?;
+        process::holding(host, nodes.own())
+    });
+    match (seen, error) {
+        (Some(holder), _) => TrialError::Busy { node, holder: holder.to_string() },
+        (None, error @ TrialError::Refused { source: Errno::EINVAL, .. }) => error,
+        (None, _) => TrialError::Busy { node, holder: "a process that is not seen from here".to_owned() },
+    }
 }
 
 /// One open: attach, the checks, the mapping. Returns when the mapping stood.
 fn open_and_map(host: &Host, eligible: &Eligible) -> Result<Instant, TrialError> {
     let Eligible { address, ref doorbell, .. } = *eligible;
-    let id = eligible.isolation.group;
-    let [group, _container] = attach_group(host, &vfio::group_node(id), vfio::CONTAINER, id)?;
-    let device = ioctl::device(&group, address);
-    let device = device.map_err(refused("VFIO_GROUP_GET_DEVICE_FD", address))?;
-    check_and_map(&device, address, doorbell)?;
+    let open = match &eligible.nodes {
+        Nodes::Group { group: node, container } => {
+            let [group, container] = attach_group(host, node, container, eligible.isolation.group)?;
+            let device = ioctl::device(&group, address);
+            let device = device.map_err(refused("VFIO_GROUP_GET_DEVICE_FD", address))?;
+            Open { device, _attached: vec![group, container] }
+        }
+        Nodes::Cdev { device, iommu } => open_by_node(host, device, iommu)?,
+    };
+    check_and_map(&open.device, address, doorbell)?;
     Ok(Instant::now())
 }
 
@@ -98,6 +119,16 @@ fn attach_group(host: &Host, node: &str, container: &str, id: GroupId) -> Result
     ioctl::set_container(&group, &container).map_err(refused("VFIO_GROUP_SET_CONTAINER", node))?;
     ioctl::set_iommu(&container).map_err(refused("VFIO_SET_IOMMU", node))?;
     Ok([group, container])
+}
+
+/// A function by its own node, attached to an empty address space.
+fn open_by_node(host: &Host, node: &str, iommu: &str) -> Result<Open, TrialError> {
+    let iommufd = open(host, iommu)?;
+    let device = open(host, node)?;
+    ioctl::bind(&device, &iommufd).map_err(refused(error::BIND, node))?;
+    let ioas = ioctl::allocate_ioas(&iommufd).map_err(refused("IOMMU_IOAS_ALLOC", iommu))?;
+    ioctl::attach(&device, ioas).map_err(refused("VFIO_DEVICE_ATTACH_IOMMUFD_PT", node))?;
+    Ok(Open { device, _attached: vec![iommufd] })
 }
 
 fn check_and_map(device: &File, address: PciAddress, doorbell: &Doorbell) -> Result<(), TrialError> {
@@ -126,4 +157,83 @@ fn open(host: &Host, node: &str) -> Result<File, TrialError> {
 
 fn refused(doing: &'static str, on: impl ToString) -> impl FnOnce(Errno) -> TrialError {
     move |source| TrialError::Refused { doing, on: on.to_string(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doorbell::Granularity;
+    use crate::isolation::{Class, Isolation};
+
+    /// A VF that is driven by its own node.
+    fn by_own_node() -> Eligible {
+        let address: PciAddress = "0000:01:00.1".parse().unwrap();
+        Eligible {
+            id: address.into(),
+            address,
+            pf: "0000:01:00.0".parse().unwrap(),
+            driver: "vfio-pci".to_owned(),
+            nodes: Nodes::Cdev {
+                device: "/dev/vfio/devices/vfio3".to_owned(),
+                iommu: vfio::IOMMUFD.to_owned(),
+            },
+            numa_node: None,
+            virtio_type: 1,
+            isolation: Isolation { class: Class::IommuRid, group: GroupId(7) },
+            doorbell: Doorbell {
+                bar: 4,
+                bar_length: 0x4000,
+                offset: 0x3000,
+                length: 0x1000,
+                stride: 4,
+                granularity: Granularity::Device,
+                hull: Hull { start: 0x3000, length: 0x1000 },
+            },
+        }
+    }
+
+    /// A host where process 42 has `held` open.
+    fn host_with_holder(root: &std::path::Path, held: &str) -> Host {
+        let host = Host::at(root);
+        host.make_folder("/sys/bus/pci/devices/0000:01:00.1/vfio-dev/vfio3").unwrap();
+        host.make_folder("/dev/vfio/devices").unwrap();
+        for node in ["/dev/vfio/7", vfio::CONTAINER, "/dev/vfio/devices/vfio3", vfio::IOMMUFD] {
+            host.replace(node, b"").unwrap();
+        }
+        host.make_folder("/proc/42/fd").unwrap();
+        host.replace("/proc/42/comm", b"qemu\n").unwrap();
+        std::os::unix::fs::symlink(held, host.path("/proc/42/fd/5")).unwrap();
+        host
+    }
+
+    fn refused_bind(errno: Errno) -> TrialError {
+        refused(error::BIND, "/dev/vfio/devices/vfio3")(errno)
+    }
+
+    #[test]
+    fn the_holder_of_either_node_is_named_with_the_node_asked_for() {
+        for held_node in ["/dev/vfio/7", "/dev/vfio/devices/vfio3"] {
+            for errno in [Errno::EBUSY, Errno::EINVAL] {
+                let root = tempfile::tempdir().unwrap();
+                let host = host_with_holder(root.path(), held_node);
+                assert_eq!(
+                    held(&host, &by_own_node(), refused_bind(errno)).to_string(),
+                    "/dev/vfio/devices/vfio3 is in use by process 42 (qemu)"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_holder_in_sight_only_ebusy_says_that_there_is_one() {
+        let root = tempfile::tempdir().unwrap();
+        let host = host_with_holder(root.path(), "/dev/null");
+        assert_eq!(
+            held(&host, &by_own_node(), refused_bind(Errno::EBUSY)).to_string(),
+            "/dev/vfio/devices/vfio3 is in use by a process that is not seen from here"
+        );
+        let unclear = held(&host, &by_own_node(), refused_bind(Errno::EINVAL));
+        assert!(matches!(unclear, TrialError::Refused { source: Errno::EINVAL, .. }), "{unclear}");
+        assert!(unclear.is_busy());
+    }
 }

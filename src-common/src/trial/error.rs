@@ -8,13 +8,16 @@ use crate::doorbell::Hull;
 use crate::kernel::iommu::GroupId;
 use crate::kernel::pci::PciAddress;
 
+/// The step by which a device's own node becomes one process's: the open itself never fails for a second one.
+pub(super) const BIND: &str = "VFIO_DEVICE_BIND_IOMMUFD";
+
 /// Why a proof failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
-    /// Somebody has the group open.
+    /// Somebody has the device open, by the node that was asked for or by its other one.
     #[error("{node} is in use by {holder}")]
     Busy {
-        /// The group's node.
+        /// The node that was asked for.
         node: String,
         /// Process that has it open, as far as this process may see.
         holder: String,
@@ -31,7 +34,7 @@ pub enum TrialError {
     #[error("IOMMU group {0} is not viable: a member is bound to a host driver")]
     NotViable(GroupId),
     /// The kernel refused a step.
-    #[error("{doing} on {on}{}", hint(*source))]
+    #[error("{doing} on {on}{}", hint(doing, *source))]
     Refused {
         /// The step.
         doing: &'static str,
@@ -69,20 +72,60 @@ pub enum TrialError {
 }
 
 impl TrialError {
-    /// Whether somebody else has the group open.
+    /// Whether somebody else has the device open.
+    ///
+    /// A group and a device's own node keep each other out with EBUSY. A second bind of the own node is EINVAL instead
+    /// (`vfio_df_open` in `drivers/vfio/vfio_main.c`), which our fixed arguments leave little other cause for.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match self {
             Self::Busy { .. } => true,
             Self::Open { source, .. } => source.raw_os_error() == Some(Errno::EBUSY as i32),
+            Self::Refused { source: Errno::EBUSY, .. } => true,
+            Self::Refused { source: Errno::EINVAL, doing, .. } => *doing == BIND,
             _ => false,
         }
     }
 }
 
-fn hint(errno: Errno) -> &'static str {
+fn hint(doing: &str, errno: Errno) -> &'static str {
     match errno {
         Errno::EPERM => " (is interrupt remapping on?)",
+        Errno::EINVAL if doing == BIND => " (does another process have it open?)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(doing: &'static str, source: Errno) -> TrialError {
+        TrialError::Refused { doing, on: "/dev/vfio/devices/vfio3".to_owned(), source }
+    }
+
+    #[test]
+    fn whatever_a_held_device_answers_is_busy() {
+        let open = |errno: Errno| TrialError::Open { node: "/dev/vfio/7".to_owned(), source: errno.into() };
+        assert!(open(Errno::EBUSY).is_busy());
+        assert!(refused(BIND, Errno::EBUSY).is_busy());
+        assert!(refused(BIND, Errno::EINVAL).is_busy());
+        for other in
+            [open(Errno::EACCES), refused(BIND, Errno::EPERM), refused("VFIO_SET_IOMMU", Errno::EINVAL)]
+        {
+            assert!(!other.is_busy(), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_errno_with_a_usual_cause_names_it() {
+        assert_eq!(
+            refused(BIND, Errno::EINVAL).to_string(),
+            "VFIO_DEVICE_BIND_IOMMUFD on /dev/vfio/devices/vfio3 (does another process have it open?)"
+        );
+        assert_eq!(
+            refused("VFIO_SET_IOMMU", Errno::EPERM).to_string(),
+            "VFIO_SET_IOMMU on /dev/vfio/devices/vfio3 (is interrupt remapping on?)"
+        );
     }
 }

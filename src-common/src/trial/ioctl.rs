@@ -1,7 +1,7 @@
-//! The ioctls of VFIO, and one mapping that is made and dropped without a byte of it being touched.
+//! The ioctls of VFIO and iommufd, and one mapping that is made and dropped without a byte of it being touched.
 //!
 //! The only file of the product with `unsafe`; it judges nothing and names no path. Follows the kernel's
-//! `include/uapi/linux/vfio.h`; structures are vfio-bindings'. By hand and not by vfio-ioctls: that
+//! `include/uapi/linux/vfio.h` and `iommufd.h`; structures are vfio-bindings'. By hand and not by vfio-ioctls: that
 //! crate serves devices' own nodes only together with KVM's crates, keeps its groups private, opens `/dev` whatever the
 //! host's root is, and unwraps when it drops a device that vanished.
 #![allow(unsafe_code)]
@@ -15,7 +15,8 @@ use nix::Result;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use vfio_bindings::bindings::vfio::{
-    VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU, vfio_device_info, vfio_group_status, vfio_region_info,
+    VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
+    vfio_device_info, vfio_group_status, vfio_region_info,
 };
 
 use crate::kernel::pci::PciAddress;
@@ -24,13 +25,16 @@ use crate::kernel::pci::PciAddress;
 const CAPABILITIES: usize = 4096 - size_of::<vfio_region_info>();
 
 mod number {
-    //! `_IO(';', 100 + n)`, whatever the argument is.
+    //! `_IO(';', n)`, whatever the argument is; iommufd shares VFIO's letter.
     use std::ffi::{c_char, c_int};
 
     use nix::request_code_none;
-    use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_TYPE, vfio_device_info, vfio_group_status};
+    use vfio_bindings::bindings::vfio::{
+        VFIO_BASE, VFIO_TYPE, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd, vfio_device_info,
+        vfio_group_status,
+    };
 
-    use super::RegionInfo;
+    use super::{IoasAlloc, RegionInfo};
 
     nix::ioctl_write_int_bad!(set_iommu, request_code_none!(VFIO_TYPE, VFIO_BASE + 2));
     nix::ioctl_read_bad!(group_status, request_code_none!(VFIO_TYPE, VFIO_BASE + 3), vfio_group_status);
@@ -38,6 +42,13 @@ mod number {
     nix::ioctl_write_ptr_bad!(group_device, request_code_none!(VFIO_TYPE, VFIO_BASE + 6), c_char);
     nix::ioctl_read_bad!(device_info, request_code_none!(VFIO_TYPE, VFIO_BASE + 7), vfio_device_info);
     nix::ioctl_read_bad!(region_info, request_code_none!(VFIO_TYPE, VFIO_BASE + 8), RegionInfo);
+    nix::ioctl_read_bad!(bind, request_code_none!(VFIO_TYPE, VFIO_BASE + 18), vfio_device_bind_iommufd);
+    nix::ioctl_read_bad!(
+        attach,
+        request_code_none!(VFIO_TYPE, VFIO_BASE + 19),
+        vfio_device_attach_iommufd_pt
+    );
+    nix::ioctl_read_bad!(ioas_alloc, request_code_none!(VFIO_TYPE, 0x81), IoasAlloc);
 }
 
 /// A region with its capabilities behind it.
@@ -45,6 +56,14 @@ mod number {
 pub(super) struct RegionInfo {
     pub(super) info: vfio_region_info,
     pub(super) capabilities: [u8; CAPABILITIES],
+}
+
+/// `struct iommu_ioas_alloc`, of which vfio-bindings has none.
+#[repr(C)]
+pub(super) struct IoasAlloc {
+    size: u32,
+    flags: u32,
+    out_ioas_id: u32,
 }
 
 /// Whether every member of the group is on VFIO or on nothing.
@@ -76,6 +95,37 @@ pub(super) fn device(group: &File, address: PciAddress) -> Result<File> {
     let descriptor = unsafe { number::group_device(group.as_raw_fd(), name.as_ptr()) }?;
     // SAFETY: the kernel just opened this descriptor for us, and nobody else knows it.
     Ok(unsafe { File::from_raw_fd(descriptor) })
+}
+
+/// Opens a function by its own node for an iommufd, which resets it.
+pub(super) fn bind(device: &File, iommufd: &File) -> Result<()> {
+    let mut bind = vfio_device_bind_iommufd {
+        argsz: size_of_u32::<vfio_device_bind_iommufd>(),
+        iommufd: iommufd.as_raw_fd(),
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads and writes at most `argsz` bytes, which `bind` has; with no flag set it follows no
+    // pointer in it.
+    unsafe { number::bind(device.as_raw_fd(), &raw mut bind) }.map(drop)
+}
+
+/// An empty address space in an iommufd.
+pub(super) fn allocate_ioas(iommufd: &File) -> Result<u32> {
+    let mut ioas = IoasAlloc { size: size_of_u32::<IoasAlloc>(), flags: 0, out_ioas_id: 0 };
+    // SAFETY: the kernel reads and writes at most `size` bytes, which `ioas` has.
+    unsafe { number::ioas_alloc(iommufd.as_raw_fd(), &raw mut ioas) }?;
+    Ok(ioas.out_ioas_id)
+}
+
+/// Gives a bound function the translation of an address space.
+pub(super) fn attach(device: &File, ioas: u32) -> Result<()> {
+    let mut attach = vfio_device_attach_iommufd_pt {
+        argsz: size_of_u32::<vfio_device_attach_iommufd_pt>(),
+        pt_id: ioas,
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads and writes at most `argsz` bytes, which `attach` has.
+    unsafe { number::attach(device.as_raw_fd(), &raw mut attach) }.map(drop)
 }
 
 /// The flags of an open function.
