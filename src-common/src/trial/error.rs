@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use crate::doorbell::Hull;
 use crate::kernel::iommu::GroupId;
 use crate::kernel::pci::PciAddress;
+use crate::kernel::vfio::NodesError;
 
 /// The step by which a device's own node becomes one process's: the open itself never fails for a second one.
 pub(super) const BIND: &str = "VFIO_DEVICE_BIND_IOMMUFD";
@@ -22,6 +23,9 @@ pub enum TrialError {
         /// Process that has it open, as far as this process may see.
         holder: String,
     },
+    /// There is no node to open.
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
     /// A node can't be opened.
     #[error("open {node}")]
     Open {
