@@ -1,8 +1,8 @@
 //! The proof of isolated interrupts: one attach a PF, kept until the node reboots.
 //!
-//! Without interrupt remapping a VF looks isolated in every file of sysfs; only attaching its group shows the
-//! difference. The attach resets nothing, but it opens the group, so it is done on a VF that nobody holds, once:
-//! whether interrupts are remapped does not change while the node runs.
+//! Without interrupt remapping a VF looks isolated in every file of sysfs; only attaching it shows the difference. The
+//! attach opens its group, or the VF itself where the kernel has no groups, and that resets it. So it is done on a VF
+//! that nobody holds, once: whether interrupts are remapped does not change while the node runs.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ fn prove(host: &Host, pf: PciAddress, survey: &Survey, may_open: &impl Fn(PciAdd
         let tried = if claim::may_be_in_use(host, &device.id()) {
             Proof::Untried("every VF of its PF is in use".to_owned())
         } else {
-            attach(host, group)
+            attach(host, device.function.address, group)
         };
         match tried {
             Proof::Attaches => {
@@ -91,12 +91,26 @@ fn prove(host: &Host, pf: PciAddress, survey: &Survey, may_open: &impl Fn(PciAdd
     proof
 }
 
-fn attach(host: &Host, group: GroupId) -> Proof {
-    match trial::attach(host, group) {
+fn attach(host: &Host, address: PciAddress, group: GroupId) -> Proof {
+    match trial::attach(host, address, group) {
         Ok(()) => Proof::Attaches,
         Err(error) if error.is_busy() => Proof::Untried("every VF of its PF is in use".to_owned()),
-        // A node that can't be opened says nothing of interrupts.
-        Err(error @ TrialError::Open { .. }) => Proof::Untried(chain(&error)),
+        // What was not opened says nothing of interrupts.
+        Err(error @ (TrialError::Open { .. } | TrialError::Nodes(_) | TrialError::NotReal)) => {
+            Proof::Untried(chain(&error))
+        }
         Err(error) => Proof::Fails(chain(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_captured_tree_leaves_the_attach_untried() {
+        let tree = tempfile::tempdir().unwrap();
+        let proof = attach(&Host::at(tree.path()), "0000:01:00.1".parse().unwrap(), GroupId(7));
+        assert_eq!(proof, Proof::Untried("a captured tree has no device nodes to open".to_owned()));
     }
 }

@@ -1,33 +1,30 @@
-//! The two proofs that only an open VFIO group gives: the attach, and the trial mapping of the doorbell.
+//! The two proofs that only an open device gives: the attach, and the trial mapping of the doorbell.
 //!
-//! This is the only file of the product with `unsafe`: the ioctls that vfio-ioctls keeps to itself, and one mapping
-//! that is made and dropped without a byte of it being touched. Neither proof needs a DMA mapping, locked memory or a
-//! capability beyond uid 0. The group is single-open, so nobody's device is disturbed: who holds it makes us fail
-//! with `Busy`.
-#![allow(unsafe_code)]
+//! Either is given by the IOMMU group with the legacy container, or by the device's own node with iommufd. Neither
+//! needs a DMA mapping, locked memory or a capability beyond uid 0. A device has one user at a time, by whichever node,
+//! so nobody's is disturbed: who holds it makes us fail with `Busy`.
+
+mod error;
+mod ioctl;
+mod seen;
 
 use std::fs::File;
-use std::io;
-use std::num::NonZeroUsize;
-use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use vfio_bindings::bindings::vfio::{
-    VFIO_DEVICE_FLAGS_RESET, VFIO_GROUP_FLAGS_VIABLE, VFIO_REGION_INFO_FLAG_MMAP, VFIO_TYPE1v2_IOMMU,
-    vfio_device_info, vfio_group_status,
-};
-use vfio_ioctls::{VfioContainer, VfioDevice, VfioError, VfioRegionInfoCap};
+use vfio_bindings::bindings::vfio::vfio_region_info;
 
 use crate::doorbell::{Doorbell, Hull};
 use crate::host::Host;
 use crate::kernel::iommu::GroupId;
-use crate::kernel::pci::{self, PciAddress};
-use crate::kernel::{process, vfio};
+use crate::kernel::pci::PciAddress;
+use crate::kernel::process;
+use crate::kernel::vfio::{self, Nodes, Way};
 use crate::subdevice::Eligible;
+
+pub use error::TrialError;
+
+use seen::Seen;
 
 /// After a holder was killed its device takes some 80 ms to be free again; beyond this the holder lives.
 const BUSY_FOR: Duration = Duration::from_secs(2);
@@ -40,144 +37,48 @@ pub struct Mapped {
     pub region: u8,
     /// The pages that were mapped.
     pub hull: Hull,
-    /// From opening the group to the mapping in place.
+    /// From opening the first node to the mapping in place.
     pub took: Duration,
 }
 
-/// Why a proof failed.
-#[derive(Debug, thiserror::Error)]
-pub enum TrialError {
-    /// Somebody has the group open.
-    #[error("{node} is in use by {holder}")]
-    Busy {
-        /// The group's node.
-        node: String,
-        /// Process that has it open, as far as this process may see.
-        holder: String,
-    },
-    /// A node can't be opened.
-    #[error("open {node}")]
-    Open {
-        /// The node.
-        node: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A member of the group is on a driver that does not share with VFIO.
-    #[error("IOMMU group {0} is not viable: a member is bound to a host driver")]
-    NotViable(GroupId),
-    /// The kernel refused a step.
-    #[error("{doing} on {on}{}", hint(*source))]
-    Refused {
-        /// The step.
-        doing: &'static str,
-        /// A group's node or a function.
-        on: String,
-        /// Why.
-        source: Errno,
-    },
-    /// vfio-ioctls could not open the device.
-    #[error("open {address} through VFIO")]
-    Device {
-        /// The function.
-        address: PciAddress,
-        /// Why.
-        source: VfioError,
-    },
-    /// What one consumer did would stay for the next.
-    #[error("{0} can't be reset (VFIO_DEVICE_FLAGS_RESET is not set)")]
-    NoReset(PciAddress),
-    /// The driver's idea of the BAR differs from what the verdict rests on.
-    #[error("{address}: {what}")]
-    Region {
-        /// The function.
-        address: PciAddress,
-        /// What differs.
-        what: String,
-    },
-    /// The mapping itself failed.
-    #[error("map {:#x} bytes at {:#x} of region {region} of {address}", hull.length, hull.start)]
-    Map {
-        /// The function.
-        address: PciAddress,
-        /// VFIO region index.
-        region: u8,
-        /// The pages.
-        hull: Hull,
-        /// Why.
-        source: Errno,
-    },
-    /// A captured tree has no devices to open.
-    #[error("a captured tree has no device nodes to open")]
-    NotReal,
+/// An open function.
+struct Open {
+    device: File,
+    /// What it is attached by: it stays so as long as these are open, and they close after it.
+    _attached: Vec<File>,
 }
 
-mod ioctl {
-    //! `include/uapi/linux/vfio.h`: VFIO_TYPE is ';', VFIO_BASE 100.
-    use nix::libc::c_int;
-    use vfio_bindings::bindings::vfio::{vfio_device_info, vfio_group_status};
-
-    nix::ioctl_write_int_bad!(set_iommu, nix::request_code_none!(b';', 102));
-    nix::ioctl_readwrite_bad!(group_status, nix::request_code_none!(b';', 103), vfio_group_status);
-    nix::ioctl_write_ptr_bad!(group_set_container, nix::request_code_none!(b';', 104), c_int);
-    nix::ioctl_readwrite_bad!(device_info, nix::request_code_none!(b';', 107), vfio_device_info);
-}
-
-/// Attaches the group to a translation and lets go of it: 4 to 9 ms, and no device is opened, so none is reset.
+/// Attaches the function to a translation and lets go of it.
 ///
-/// This is what shows isolated interrupts: without interrupt remapping `SET_IOMMU` fails with EPERM, while sysfs shows
-/// the same as with it.
-pub fn attach(host: &Host, group: GroupId) -> Result<(), TrialError> {
-    let container = open(host, vfio::CONTAINER)?;
-    let node = vfio::group_node(group);
-    let group_file = open(host, &node)?;
-    let failed = |doing| {
-        let on = node.clone();
-        move |source| TrialError::Refused { doing, on, source }
-    };
-
-    let mut status = vfio_group_status { argsz: size_of_u32::<vfio_group_status>(), flags: 0 };
-    // SAFETY: the descriptor is an open VFIO group, and the kernel writes at most `argsz` bytes of `status`.
-    unsafe { ioctl::group_status(group_file.as_raw_fd(), &raw mut status) }
-        .map_err(failed("VFIO_GROUP_GET_STATUS"))?;
-    if status.flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
-        return Err(TrialError::NotViable(group));
+/// This is what shows isolated interrupts: without interrupt remapping `SET_IOMMU` and `BIND_IOMMUFD` fail with EPERM,
+/// while sysfs shows the same as with it. By the group it takes 4 to 9 ms, and no device is opened, so none is reset;
+/// a kernel that has no groups (CONFIG_VFIO_GROUP) leaves the function's own node, and that opens it and resets it.
+pub fn attach(host: &Host, address: PciAddress, group: GroupId) -> Result<(), TrialError> {
+    if !host.is_real() {
+        return Err(TrialError::NotReal);
     }
-    let container_fd = container.as_raw_fd();
-    // SAFETY: the kernel reads one int, the container's descriptor, which stays open behind this call.
-    unsafe { ioctl::group_set_container(group_file.as_raw_fd(), &raw const container_fd) }
-        .map_err(failed("VFIO_GROUP_SET_CONTAINER"))?;
-    let type1v2 = i32::try_from(VFIO_TYPE1v2_IOMMU).unwrap_or_default();
-    // SAFETY: the argument is a number, not a pointer.
-    unsafe { ioctl::set_iommu(container_fd, type1v2) }.map_err(failed("VFIO_SET_IOMMU"))?;
-    Ok(())
+    let by = |way| vfio::nodes(host, address, group, way);
+    match by(Way::Group).or_else(|absent| by(Way::Cdev).map_err(|_| absent))? {
+        Nodes::Group { group: node, container } => attach_group(host, &node, &container, group).map(drop),
+        Nodes::Cdev { device, iommu } => open_by_node(host, &device, &iommu).map(drop),
+    }
 }
 
 /// Opens the function as its consumer will, maps the doorbell's pages and closes again.
 ///
-/// Opening and closing each reset the function, so the next consumer finds it fresh. A busy group is tried again for
-/// up to two seconds: a killed holder's descriptors take a moment to go.
+/// Opening and closing each reset the function, so the next consumer finds it fresh. A busy one is tried again for up
+/// to two seconds: a killed holder's descriptors take a moment to go.
 pub fn map_doorbell(host: &Host, device: &Eligible) -> Result<Mapped, TrialError> {
     if !host.is_real() {
         return Err(TrialError::NotReal);
     }
-    let Eligible { address, doorbell, .. } = *device;
-    let node = vfio::group_node(device.isolation.group);
+    let doorbell = &device.doorbell;
     let deadline = Instant::now() + BUSY_FOR;
     loop {
         let started = Instant::now();
-        // vfio-ioctls unwraps when it drops a device that vanished meanwhile: that must not end an ADD half-done.
-        let tried = catch_unwind(AssertUnwindSafe(|| open_and_map(host, address, &doorbell)));
-        let tried = tried.unwrap_or_else(|_| {
-            Err(TrialError::Region { address, what: "the device vanished while it was open".to_owned() })
-        });
-        match tried {
+        match open_and_map(host, device) {
             Err(error) if error.is_busy() && Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
-            Err(error) if error.is_busy() => {
-                let unseen = || "a process that is not seen from here".to_owned();
-                let holder = process::holding(host, &node).map_or_else(unseen, |holder| holder.to_string());
-                return Err(TrialError::Busy { node, holder });
-            }
+            Err(error) if error.is_busy() => return Err(held(host, device, error)),
             Err(error) => return Err(error),
             Ok(mapped_at) => {
                 return Ok(Mapped { region: doorbell.bar, hull: doorbell.hull, took: mapped_at - started });
@@ -186,94 +87,72 @@ pub fn map_doorbell(host: &Host, device: &Eligible) -> Result<Mapped, TrialError
     }
 }
 
-/// One open: attach, FLAGS_RESET, region info, mapping. Returns when the mapping stood.
-fn open_and_map(host: &Host, address: PciAddress, doorbell: &Doorbell) -> Result<Instant, TrialError> {
-    let opened = |source| TrialError::Device { address, source };
-    let container = VfioContainer::new(None).map_err(opened)?;
-    let sysfs = host.path(pci::folder(address));
-    let device = VfioDevice::new(&sysfs, Arc::new(container), false).map_err(opened)?;
-
-    let mut info = vfio_device_info { argsz: size_of_u32::<vfio_device_info>(), ..Default::default() };
-    // SAFETY: the descriptor is an open VFIO device, and the kernel writes at most `argsz` bytes of `info`.
-    unsafe { ioctl::device_info(device.as_raw_fd(), &raw mut info) }.map_err(|source| {
-        TrialError::Refused { doing: "VFIO_DEVICE_GET_INFO", on: address.to_string(), source }
-    })?;
-    if info.flags & VFIO_DEVICE_FLAGS_RESET == 0 {
-        return Err(TrialError::NoReset(address));
+/// Who has the device, by whichever of its nodes. EINVAL stays what it is where nobody is seen: it may mean more.
+fn held(host: &Host, device: &Eligible, error: TrialError) -> TrialError {
+    let node = device.nodes.own().to_owned();
+    let seen = [Way::Group, Way::Cdev].into_iter().find_map(|way| {
+        let nodes = vfio::nodes(host, device.address, device.isolation.group, way).ok()?;
+        process::holding(host, nodes.own())
+    });
+    match (seen, error) {
+        (Some(holder), _) => TrialError::Busy { node, holder: holder.to_string() },
+        (None, error @ TrialError::Refused { source: Errno::EINVAL, .. }) => error,
+        (None, _) => TrialError::Busy { node, holder: "a process that is not seen from here".to_owned() },
     }
-    covered(&device, address, doorbell)?;
-    map_and_drop(&device, address, doorbell)?;
+}
+
+/// One open: attach, the checks, the mapping. Returns when the mapping stood.
+fn open_and_map(host: &Host, eligible: &Eligible) -> Result<Instant, TrialError> {
+    let Eligible { address, ref doorbell, .. } = *eligible;
+    let open = match &eligible.nodes {
+        Nodes::Group { group: node, container } => {
+            let [group, container] = attach_group(host, node, container, eligible.isolation.group)?;
+            let device = ioctl::device(&group, address);
+            let device = device.map_err(refused("VFIO_GROUP_GET_DEVICE_FD", address))?;
+            Open { device, _attached: vec![group, container] }
+        }
+        Nodes::Cdev { device, iommu } => open_by_node(host, device, iommu)?,
+    };
+    check_and_map(&open.device, address, doorbell)?;
     Ok(Instant::now())
 }
 
-/// The region is the BAR that the verdict looked at, the driver lets it be mapped, and its holes are not the doorbell.
-fn covered(device: &VfioDevice, address: PciAddress, doorbell: &Doorbell) -> Result<(), TrialError> {
-    let region = u32::from(doorbell.bar);
-    let differs = |what| Err(TrialError::Region { address, what });
-    // vfio-ioctls leaves out a region that it could not read, and the later ones shift: their sizes then differ.
-    let size = device.get_region_size(region);
-    if size != doorbell.bar_length {
-        return differs(format!(
-            "VFIO region {region} has {size:#x} bytes, BAR {region} has {:#x}",
-            doorbell.bar_length
-        ));
+/// A group in a container of its own, with a translation. None of its functions is open yet.
+fn attach_group(host: &Host, node: &str, container: &str, id: GroupId) -> Result<[File; 2], TrialError> {
+    let container = open(host, container)?;
+    let group = open(host, node)?;
+    if !ioctl::is_viable(&group).map_err(refused("VFIO_GROUP_GET_STATUS", node))? {
+        return Err(TrialError::NotViable(id));
     }
-    if device.get_region_flags(region) & VFIO_REGION_INFO_FLAG_MMAP == 0 {
-        return differs(format!("the driver does not let region {region} be mapped"));
-    }
-    let sparse = device.get_region_caps(region).into_iter().find_map(|capability| match capability {
-        VfioRegionInfoCap::SparseMmap(sparse) => Some(sparse.areas),
-        _ => None,
-    });
-    let hull = doorbell.hull;
-    let inside =
-        |start: u64, size: u64| start <= hull.start && hull.start + hull.length <= start.saturating_add(size);
-    match sparse {
-        Some(areas) if !areas.iter().any(|area| inside(area.offset, area.size)) => {
-            differs(format!("the mappable areas of region {region} leave out the doorbell's pages"))
-        }
-        _ => Ok(()),
-    }
+    ioctl::set_container(&group, &container).map_err(refused("VFIO_GROUP_SET_CONTAINER", node))?;
+    ioctl::set_iommu(&container).map_err(refused("VFIO_SET_IOMMU", node))?;
+    Ok([group, container])
 }
 
-fn map_and_drop(device: &VfioDevice, address: PciAddress, doorbell: &Doorbell) -> Result<(), TrialError> {
-    let (region, hull) = (doorbell.bar, doorbell.hull);
-    let failed = |source| TrialError::Map { address, region, hull, source };
-    let length =
-        usize::try_from(hull.length).ok().and_then(NonZeroUsize::new).ok_or(failed(Errno::EOVERFLOW))?;
-    let offset = device.get_region_offset(u32::from(region)) + hull.start;
-    let offset = i64::try_from(offset).map_err(|_| failed(Errno::EOVERFLOW))?;
-    // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing. It is never dereferenced: a read
-    // could fault while memory decode is off, a write would ring.
-    let page = unsafe {
-        mmap(None, length, ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, BorrowedDevice(device), offset)
-    };
-    // SAFETY: this is the mapping made above, whole, and nothing points into it.
-    page.and_then(|page| unsafe { munmap(page, length.get()) }).map_err(failed)
+/// A function by its own node, attached to an empty address space.
+fn open_by_node(host: &Host, node: &str, iommu: &str) -> Result<Open, TrialError> {
+    let iommufd = open(host, iommu)?;
+    let device = open(host, node)?;
+    ioctl::bind(&device, &iommufd).map_err(refused(error::BIND, node))?;
+    let ioas = ioctl::allocate_ioas(&iommufd).map_err(refused("IOMMU_IOAS_ALLOC", iommu))?;
+    ioctl::attach(&device, ioas).map_err(refused("VFIO_DEVICE_ATTACH_IOMMUFD_PT", node))?;
+    Ok(Open { device, _attached: vec![iommufd] })
 }
 
-/// vfio-ioctls gives the raw descriptor only; nix wants a borrowed one.
-struct BorrowedDevice<'a>(&'a VfioDevice);
-
-impl std::os::fd::AsFd for BorrowedDevice<'_> {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        // SAFETY: the descriptor lives as long as the device that this borrows.
-        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
-    }
-}
-
-impl TrialError {
-    /// Whether somebody else has the group open.
-    #[must_use]
-    pub fn is_busy(&self) -> bool {
-        match self {
-            Self::Busy { .. } => true,
-            Self::Open { source, .. } | Self::Device { source: VfioError::OpenGroup(source, _), .. } => {
-                source.raw_os_error() == Some(Errno::EBUSY as i32)
-            }
-            _ => false,
-        }
-    }
+fn check_and_map(device: &File, address: PciAddress, doorbell: &Doorbell) -> Result<(), TrialError> {
+    let Doorbell { bar: region, hull, .. } = *doorbell;
+    let flags = ioctl::device_flags(device).map_err(refused("VFIO_DEVICE_GET_INFO", address))?;
+    let region_info = ioctl::region_info(device, u32::from(region))
+        .map_err(refused("VFIO_DEVICE_GET_REGION_INFO", address))?;
+    let mappable = seen::mappable(&region_info.info, &region_info.capabilities);
+    let vfio_region_info { size: region_size, flags: region_flags, offset, .. } = region_info.info;
+    seen::judge(address, doorbell, &Seen { flags, region_size, region_flags, mappable })?;
+    ioctl::map_and_drop(device, offset + hull.start, hull.length).map_err(|source| TrialError::Map {
+        address,
+        region,
+        hull,
+        source,
+    })
 }
 
 fn open(host: &Host, node: &str) -> Result<File, TrialError> {
@@ -284,13 +163,94 @@ fn open(host: &Host, node: &str) -> Result<File, TrialError> {
         .map_err(|source| TrialError::Open { node: node.to_owned(), source })
 }
 
-fn hint(errno: Errno) -> &'static str {
-    match errno {
-        Errno::EPERM => " (is interrupt remapping on?)",
-        _ => "",
-    }
+fn refused(doing: &'static str, on: impl ToString) -> impl FnOnce(Errno) -> TrialError {
+    move |source| TrialError::Refused { doing, on: on.to_string(), source }
 }
 
-fn size_of_u32<T>() -> u32 {
-    u32::try_from(size_of::<T>()).unwrap_or(u32::MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doorbell::Granularity;
+    use crate::isolation::{Class, Isolation};
+
+    /// A VF that is driven by its own node.
+    fn by_own_node() -> Eligible {
+        let address: PciAddress = "0000:01:00.1".parse().unwrap();
+        Eligible {
+            id: address.into(),
+            address,
+            pf: "0000:01:00.0".parse().unwrap(),
+            driver: "vfio-pci".to_owned(),
+            nodes: Nodes::Cdev {
+                device: "/dev/vfio/devices/vfio3".to_owned(),
+                iommu: vfio::IOMMUFD.to_owned(),
+            },
+            numa_node: None,
+            virtio_type: 1,
+            isolation: Isolation { class: Class::IommuRid, group: GroupId(7) },
+            doorbell: Doorbell {
+                bar: 4,
+                bar_length: 0x4000,
+                offset: 0x3000,
+                length: 0x1000,
+                stride: 4,
+                granularity: Granularity::Device,
+                hull: Hull { start: 0x3000, length: 0x1000 },
+            },
+        }
+    }
+
+    /// A host where process 42 has `held` open.
+    fn host_with_holder(root: &std::path::Path, held: &str) -> Host {
+        let host = Host::at(root);
+        host.make_folder("/sys/bus/pci/devices/0000:01:00.1/vfio-dev/vfio3").unwrap();
+        host.make_folder("/dev/vfio/devices").unwrap();
+        for node in ["/dev/vfio/7", vfio::CONTAINER, "/dev/vfio/devices/vfio3", vfio::IOMMUFD] {
+            host.replace(node, b"").unwrap();
+        }
+        host.make_folder("/proc/42/fd").unwrap();
+        host.replace("/proc/42/comm", b"qemu\n").unwrap();
+        std::os::unix::fs::symlink(held, host.path("/proc/42/fd/5")).unwrap();
+        host
+    }
+
+    fn refused_bind(errno: Errno) -> TrialError {
+        refused(error::BIND, "/dev/vfio/devices/vfio3")(errno)
+    }
+
+    #[test]
+    fn a_captured_tree_is_opened_by_neither_proof() {
+        let tree = tempfile::tempdir().unwrap();
+        let host = Host::at(tree.path());
+        let Eligible { address, isolation, .. } = by_own_node();
+        assert!(matches!(attach(&host, address, isolation.group), Err(TrialError::NotReal)));
+        assert!(matches!(map_doorbell(&host, &by_own_node()), Err(TrialError::NotReal)));
+    }
+
+    #[test]
+    fn the_holder_of_either_node_is_named_with_the_node_asked_for() {
+        for held_node in ["/dev/vfio/7", "/dev/vfio/devices/vfio3"] {
+            for errno in [Errno::EBUSY, Errno::EINVAL] {
+                let root = tempfile::tempdir().unwrap();
+                let host = host_with_holder(root.path(), held_node);
+                assert_eq!(
+                    held(&host, &by_own_node(), refused_bind(errno)).to_string(),
+                    "/dev/vfio/devices/vfio3 is in use by process 42 (qemu)"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_holder_in_sight_only_ebusy_says_that_there_is_one() {
+        let root = tempfile::tempdir().unwrap();
+        let host = host_with_holder(root.path(), "/dev/null");
+        assert_eq!(
+            held(&host, &by_own_node(), refused_bind(Errno::EBUSY)).to_string(),
+            "/dev/vfio/devices/vfio3 is in use by a process that is not seen from here"
+        );
+        let unclear = held(&host, &by_own_node(), refused_bind(Errno::EINVAL));
+        assert!(matches!(unclear, TrialError::Refused { source: Errno::EINVAL, .. }), "{unclear}");
+        assert!(unclear.is_busy());
+    }
 }
