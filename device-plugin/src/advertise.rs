@@ -22,6 +22,7 @@ use crate::allocate;
 use crate::config::PoolName;
 use crate::guard::{self, Refusal};
 use crate::inventory::{Inventory, Pool};
+use crate::preferred;
 
 /// One pool's service; the inventory behind it changes as a whole.
 #[derive(Debug, Clone)]
@@ -34,7 +35,7 @@ pub struct PoolService {
 
 /// What the kubelet is told of this service at registration.
 pub const OPTIONS: DevicePluginOptions =
-    DevicePluginOptions { pre_start_required: true, get_preferred_allocation_available: false };
+    DevicePluginOptions { pre_start_required: true, get_preferred_allocation_available: true };
 
 impl PoolService {
     /// The service of pool `name`; its streams end with `closing`.
@@ -86,9 +87,19 @@ impl DevicePlugin for PoolService {
 
     async fn get_preferred_allocation(
         &self,
-        _: Request<PreferredAllocationRequest>,
+        request: Request<PreferredAllocationRequest>,
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
-        Err(Status::unimplemented("the options say that there is no preference"))
+        let inventory = self.inventory();
+        let pool = inventory.pools.get(&self.name);
+        let pool = pool.ok_or_else(|| status(&Refusal::NoPool(self.name.clone())))?;
+        let answer = |request: &_| {
+            preferred::answer(pool, request)
+                .inspect_err(|refusal| warn!(pool = %self.name, %refusal, "no devices preferred"))
+                .map_err(|refusal| Status::invalid_argument(refusal.to_string()))
+        };
+        let requests = request.into_inner().container_requests;
+        let container_responses = requests.iter().map(answer).collect::<Result<_, _>>()?;
+        Ok(Response::new(PreferredAllocationResponse { container_responses }))
     }
 
     async fn allocate(

@@ -2,8 +2,8 @@
 //!
 //! The way of a device, a module a step: [`config`] says what is wanted, [`discovery`] finds it, [`prepare`] makes and
 //! binds it, [`proof`] shows that it attaches, [`inventory`] lists it, [`publish`] describes it, [`advertise`] tells
-//! the kubelet, [`allocate`] hands it out. [`runtime`] says whether the node takes CDI names, [`kubelet`] keeps all of
-//! that registered; [`run`] and [`scan`] are the two commands.
+//! the kubelet, [`preferred`] advises which to take, [`allocate`] hands it out. [`runtime`] says whether the node takes
+//! CDI names, [`kubelet`] keeps all of that registered; [`run`] and [`scan`] are the two commands.
 
 pub mod advertise;
 pub mod allocate;
@@ -14,6 +14,7 @@ pub mod explain;
 pub mod guard;
 pub mod inventory;
 pub mod kubelet;
+pub mod preferred;
 pub mod prepare;
 pub mod proof;
 pub mod publish;

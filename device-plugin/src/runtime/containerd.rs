@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use doorbell_common::formats::cdi;
 use doorbell_common::host::{self, Host, HostError};
 use serde::Deserialize;
 
@@ -17,7 +18,7 @@ const FULL_NAMES: u32 = 2;
 /// Names of the CRI plugin in `disabled_plugins`, the first from version 1.
 const CRI: [&str; 3] = ["cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"];
 /// Where our CDI specifications are, by both of its names (Linux has /var/run point at /run).
-const SPEC_DIRS: [&str; 2] = ["/var/run/cdi", "/run/cdi"];
+const SPEC_DIRS: [&str; 2] = [cdi::FOLDER, "/run/cdi"];
 
 /// Why the config says nothing.
 #[derive(Debug, thiserror::Error)]
