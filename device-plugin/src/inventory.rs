@@ -56,6 +56,9 @@ pub fn take(host: &Host, config: &Config, page: u64) -> host::Result<Inventory> 
 fn runtime_takes_cdi(host: &Host, config: &Config) -> bool {
     let CdiChoice { on, reason } = runtime::cdi(host, config);
     info!(cdi = on, reason, "how containers get their devices");
+    for pool in config.pools.iter().filter(|pool| !on && pool.node != NodePermissions::default()) {
+        warn!(pool = %pool.name, reason, "nodeMode and nodeOwner have no effect: only CDI carries them");
+    }
     on
 }
 

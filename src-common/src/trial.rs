@@ -130,7 +130,13 @@ fn attach_group(host: &Host, node: &str, container: &str, id: GroupId) -> Result
 }
 
 /// A function by its own node, attached to an empty address space.
+///
+/// The kernel turns away a second user only once the first has bound the device: an earlier consumer's process that
+/// merely kept the node open could bind it under the next one's feet. So nobody may have it open.
 fn open_by_node(host: &Host, node: &str, iommu: &str) -> Result<Open, TrialError> {
+    if let Some(holder) = process::holding(host, node) {
+        return Err(TrialError::Busy { node: node.to_owned(), holder: holder.to_string() });
+    }
     let iommufd = open(host, iommu)?;
     let device = open(host, node)?;
     ioctl::bind(&device, &iommufd).map_err(refused(error::BIND, node))?;
