@@ -5,7 +5,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use doorbell_common::formats::descriptor::{API_VERSION, ATTACHMENT_FILE, Attachment, DEVICE_FILE, Device};
+use doorbell_common::formats::descriptor::{
+    API_VERSION, ATTACHMENT_FILE, Access, Attachment, DEVICE_FILE, Doorbell,
+};
+use doorbell_common::kernel::pci::PciAddress;
+use doorbell_common::subdevice::DeviceId;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// A device with what is known of its attachment.
@@ -15,6 +20,39 @@ pub(crate) struct Descriptor {
     pub(crate) device: Device,
     /// `attachment.json`, where the CNI wrote one.
     pub(crate) attachment: Option<Attachment>,
+}
+
+/// `device.json`, as much of it as driving the device takes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Device {
+    pub(crate) api_version: String,
+    pub(crate) id: DeviceId,
+    pub(crate) access: Access,
+    pub(crate) nodes: Nodes,
+    pub(crate) pci_address: PciAddress,
+    pub(crate) doorbell: Doorbell,
+    pub(crate) virtio_type: u16,
+}
+
+/// The device's nodes, of either of VFIO's two ways.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Nodes {
+    /// By its IOMMU group, put into a container.
+    Group {
+        /// `/dev/vfio/<group>`.
+        group: String,
+        /// `/dev/vfio/vfio`.
+        container: String,
+    },
+    /// By a node of its own, bound to an iommufd.
+    Cdev {
+        /// `/dev/vfio/devices/vfio<n>`.
+        device: String,
+        /// `/dev/iommu`.
+        iommu: String,
+    },
 }
 
 /// Reads the descriptor of `id`, or of the one device there is, below `root` (`<root>/<pool>/<id>/`).
@@ -111,6 +149,24 @@ mod tests {
         let descriptor = find(root.path(), None).unwrap();
         assert_eq!(descriptor.device.id.to_string(), "0000:01:00.1");
         assert_eq!(descriptor.attachment.unwrap().interface, "net1");
+    }
+
+    #[test]
+    fn nodes_are_a_groups_or_the_devices_own() {
+        let root = root(&["0000:01:00.1"]);
+        let group = find(root.path(), None).unwrap().device.nodes;
+        assert_eq!(group, Nodes::Group { group: "/dev/vfio/7".into(), container: "/dev/vfio/vfio".into() });
+        let file = root.path().join("net/0000:01:00.1").join(DEVICE_FILE);
+        let nodes = r#""group": "/dev/vfio/7", "container": "/dev/vfio/vfio""#;
+        let own = r#""device": "/dev/vfio/devices/vfio3", "iommu": "/dev/iommu""#;
+        fs::write(&file, fs::read_to_string(&file).unwrap().replace(nodes, own)).unwrap();
+        let cdev = find(root.path(), None).unwrap().device.nodes;
+        assert_eq!(
+            cdev,
+            Nodes::Cdev { device: "/dev/vfio/devices/vfio3".into(), iommu: "/dev/iommu".into() }
+        );
+        fs::write(&file, fs::read_to_string(&file).unwrap().replace(own, r#""device": "/dev/x""#)).unwrap();
+        assert!(find(root.path(), None).unwrap_err().to_string().starts_with("parse "));
     }
 
     #[test]
