@@ -65,5 +65,6 @@ fn in_the_guest() {
         devices::the_answer_is_what_the_container_sees,
         devices::a_refused_pre_start_leaves_no_container,
         restarts::a_running_pod_is_readmitted_without_its_plugin_and_a_stopped_one_is_not,
+        restarts::a_pod_of_before_the_reboot_is_started_again_from_the_checkpoint,
     );
 }
