@@ -4,7 +4,7 @@
 //! anything is written but our claims; a failure gives those back.
 
 use doorbell_common::claim::Holder;
-use doorbell_common::formats::cni::{AddResult, NetConf, code};
+use doorbell_common::formats::cni::{AddResult, code};
 use doorbell_common::formats::descriptor::Device;
 use doorbell_common::host::Host;
 use doorbell_common::kernel::memory;
@@ -12,25 +12,27 @@ use doorbell_common::subdevice::Eligible;
 use doorbell_common::trial;
 
 use crate::call::Call;
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::hold::Hold;
 use crate::{vfio, whose};
 
 /// Wires the pod's devices; gives the result document.
-pub fn add(host: &Host, call: &Call, conf: &NetConf) -> Result<String, Failure> {
+pub fn add(host: &Host, call: &Call, config: &Config) -> Result<String, Failure> {
     let Some(pod) = &call.pod else {
         return Err(Failure::new(
             code::BAD_ENVIRONMENT,
             "CNI_ARGS names no pod: K8S_POD_NAMESPACE and K8S_POD_NAME are needed",
         ));
     };
-    let devices = whose::devices(host, pod, conf)?;
+    let devices = whose::devices(host, pod, config)?;
+    config.fits(devices.len())?;
     let page = memory::page_size()
         .map_err(|errno| Failure::new(code::IO, "ask for the page size").because(&errno))?;
     let verified = each(&devices, |device| vfio::verify(host, device, page))?;
 
     let holder = Holder {
-        network: conf.name.clone(),
+        network: config.network.clone(),
         container_id: call.container_id.clone(),
         interface: call.interface.clone(),
         pod: pod.clone(),
@@ -39,9 +41,9 @@ pub fn add(host: &Host, call: &Call, conf: &NetConf) -> Result<String, Failure> 
     let mut holds = each(&verified, |device: &Eligible| Hold::take(host, &device.id, holder.clone()))?;
     let mapped = each(&verified, |device| Ok(trial::map_doorbell(host, device)?))?;
     for (hold, mapped) in holds.iter_mut().zip(&mapped) {
-        vfio::attach(host, hold, mapped, call, conf)?;
+        vfio::attach(host, hold, mapped, call, config)?;
     }
-    let result = result(call, conf, &devices);
+    let result = result(call, config, &devices);
     holds.into_iter().for_each(Hold::keep);
     Ok(result)
 }
@@ -52,12 +54,12 @@ fn each<T, U>(items: &[T], step: impl FnMut(&T) -> Result<U, Failure>) -> Result
 
 /// Chained, the interfaces and addresses are the others', and their document goes on byte for byte; alone, the device
 /// is the attachment's one interface.
-fn result(call: &Call, conf: &NetConf, devices: &[Device]) -> String {
-    match &conf.prev_result {
+fn result(call: &Call, config: &Config, devices: &[Device]) -> String {
+    match &config.previous {
         Some(previous) => previous.get().to_owned(),
         None => {
             let pci_id = devices.first().map(|device| device.pci_address.to_string());
-            AddResult::one(&conf.cni_version, &call.interface, &call.netns, pci_id).document()
+            AddResult::one(&config.cni_version, &call.interface, &call.netns, pci_id).document()
         }
     }
 }

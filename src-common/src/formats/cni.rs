@@ -3,10 +3,13 @@
 //! Follows the CNI specification 1.1.0. stdout carries one JSON document or nothing; an error is a document too.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+use super::descriptor::IpPrefix;
 
 /// Versions that are spoken, oldest first.
 pub const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -92,6 +95,8 @@ pub struct RuntimeConfig {
     pub device_id: Option<String>,
     /// MAC address, with the capability `mac`.
     pub mac: Option<String>,
+    /// Addresses with prefix lengths, with the capability `ips`.
+    pub ips: Option<Vec<String>>,
 }
 
 /// The result of an ADD that is not chained.
@@ -114,14 +119,6 @@ pub struct Interface {
     pci_id: Option<String>,
 }
 
-impl NetConf {
-    /// The MAC address that the runtime asks for, if it does.
-    #[must_use]
-    pub fn mac(&self) -> Option<&str> {
-        self.runtime_config.as_ref()?.mac.as_deref()
-    }
-}
-
 impl ErrorReply {
     /// As JSON.
     #[must_use]
@@ -142,6 +139,18 @@ impl VersionReply {
     pub fn ours() -> Self {
         Self { cni_version: VERSIONS[VERSIONS.len() - 1], supported_versions: VERSIONS }
     }
+}
+
+/// An address with its prefix length as the protocol writes it: `10.0.0.2/24`.
+#[must_use]
+pub fn ip_prefix(text: &str) -> Option<IpPrefix> {
+    let (address, prefix) = text.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    // `+24` parses as a number.
+    let digits = prefix.bytes().all(|digit| digit.is_ascii_digit());
+    let prefix = prefix.parse().ok().filter(|_| digits)?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    (prefix <= bits).then_some(IpPrefix { address, prefix })
 }
 
 fn to_json<T: Serialize>(document: &T) -> String {
