@@ -6,6 +6,7 @@
 use doorbell_common::claim::Holder;
 use doorbell_common::formats::cni::{AddResult, code};
 use doorbell_common::formats::descriptor::Device;
+use doorbell_common::formats::devinfo::DeviceInfo;
 use doorbell_common::host::Host;
 use doorbell_common::kernel::memory;
 use doorbell_common::subdevice::Eligible;
@@ -40,8 +41,12 @@ pub fn add(host: &Host, call: &Call, config: &Config) -> Result<String, Failure>
     // Dropped unkept, a hold gives its device back.
     let mut holds = each(&verified, |device: &Eligible| Hold::take(host, &device.id, holder.clone()))?;
     let mapped = each(&verified, |device| Ok(trial::map_doorbell(host, device)?))?;
-    for (hold, mapped) in holds.iter_mut().zip(&mapped) {
+    for ((hold, mapped), device) in holds.iter_mut().zip(&mapped).zip(&verified) {
         vfio::attach(host, hold, mapped, call, config)?;
+        // At most one device: that is checked above.
+        if let Some(file) = &config.device_info {
+            file.write(host, hold, &DeviceInfo::vf(device.address, device.pf))?;
+        }
     }
     let result = result(call, config, &devices);
     holds.into_iter().for_each(Hold::keep);

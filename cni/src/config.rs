@@ -2,10 +2,12 @@
 
 use doorbell_common::formats::cni::{NetConf, RuntimeConfig, VERSIONS, Versioned, code, ip_prefix};
 use doorbell_common::formats::descriptor::IpPrefix;
+use doorbell_common::formats::devinfo;
 use doorbell_common::subdevice::DeviceId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::device_info::DeviceInfoFile;
 use crate::failure::Failure;
 use crate::mac::MacAddress;
 
@@ -22,6 +24,8 @@ pub struct Config {
     pub mac: Option<MacAddress>,
     /// Addresses that the runtime asks for.
     pub ips: Vec<IpPrefix>,
+    /// Where the runtime wants the attachment's device-info file.
+    pub device_info: Option<DeviceInfoFile>,
     /// The result of the plugin before us, as it came; there only in a chain.
     pub previous: Option<Box<RawValue>>,
 }
@@ -39,6 +43,7 @@ impl Config {
             device: device(&conf, &runtime)?,
             mac: runtime.mac.as_deref().map(mac).transpose()?,
             ips: ips(&runtime.ips.unwrap_or_default())?,
+            device_info: runtime.device_info_file.as_deref().map(device_info).transpose()?,
             cni_version: conf.cni_version,
             network: conf.name,
             previous: conf.prev_result,
@@ -47,7 +52,11 @@ impl Config {
 
     /// Refuses to give several devices what was asked for one: a MAC address that stands twice is a fault of its own.
     pub fn fits(&self, devices: usize) -> Result<(), Failure> {
-        let asked = [("mac", self.mac.is_some()), ("ips", !self.ips.is_empty())];
+        let asked = [
+            ("mac", self.mac.is_some()),
+            ("ips", !self.ips.is_empty()),
+            ("CNIDeviceInfoFile", self.device_info.is_some()),
+        ];
         match asked.into_iter().find(|(_, asked)| *asked) {
             Some((name, _)) if devices > 1 => {
                 Err(bad(format!("runtimeConfig.{name} is for one device, and {devices} are to be wired")))
@@ -93,6 +102,16 @@ fn device(conf: &NetConf, runtime: &RuntimeConfig) -> Result<Option<DeviceId>, F
 
 fn mac(text: &str) -> Result<MacAddress, Failure> {
     text.parse().map_err(|_| bad(format!("runtimeConfig.mac `{text}` is no MAC address")))
+}
+
+fn device_info(text: &str) -> Result<DeviceInfoFile, Failure> {
+    let elsewhere = |_| {
+        bad(format!(
+            "runtimeConfig.CNIDeviceInfoFile `{text}` is no CNI plugin's file below {}",
+            devinfo::FOLDER
+        ))
+    };
+    text.parse().map_err(elsewhere)
 }
 
 fn ips(texts: &[String]) -> Result<Vec<IpPrefix>, Failure> {

@@ -8,6 +8,7 @@ pub mod add;
 pub mod call;
 pub mod config;
 pub mod del;
+pub mod device_info;
 mod failure;
 pub mod hold;
 pub mod mac;

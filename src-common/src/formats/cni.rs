@@ -97,6 +97,9 @@ pub struct RuntimeConfig {
     pub mac: Option<String>,
     /// Addresses with prefix lengths, with the capability `ips`.
     pub ips: Option<Vec<String>>,
+    /// Where the attachment's device-info file is to be, with the capability of that name.
+    #[serde(rename = "CNIDeviceInfoFile")]
+    pub device_info_file: Option<String>,
 }
 
 /// The result of an ADD that is not chained.
