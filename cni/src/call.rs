@@ -21,8 +21,12 @@ pub struct Call {
     pub interface: String,
     /// `CNI_NETNS`; empty where the namespace is gone.
     pub netns: String,
+    /// `CNI_ARGS`, as it came.
+    pub args: String,
     /// From `CNI_ARGS`; known wherever Kubernetes calls.
     pub pod: Option<Pod>,
+    /// `CNI_PATH`: folders of plugins, joined by `:`.
+    pub path: String,
 }
 
 /// Verbs of the protocol.
@@ -64,7 +68,9 @@ impl Call {
             container_id: String::new(),
             interface: String::new(),
             netns: String::new(),
+            args: get("CNI_ARGS").unwrap_or_default(),
             pod: None,
+            path: get("CNI_PATH").unwrap_or_default(),
         };
         if matches!(verb, Verb::Add | Verb::Del | Verb::Check) {
             call.container_id = get("CNI_CONTAINERID").ok_or_else(|| missing("CNI_CONTAINERID"))?;
@@ -76,7 +82,7 @@ impl Call {
                 return Err(bad("CNI_IFNAME", &call.interface));
             }
             call.netns = get("CNI_NETNS").unwrap_or_default();
-            call.pod = get("CNI_ARGS").as_deref().and_then(pod);
+            call.pod = pod(&call.args);
         }
         if matches!(verb, Verb::Add | Verb::Check) && call.netns.is_empty() {
             return Err(missing("CNI_NETNS"));

@@ -1,6 +1,8 @@
 //! The network configuration, parsed into types: what it asks for makes sense before anything is done.
 
-use doorbell_common::formats::cni::{NetConf, RuntimeConfig, VERSIONS, Versioned, code, ip_prefix};
+use doorbell_common::formats::cni::{
+    Delegating, IpamConf, NetConf, RuntimeConfig, VERSIONS, Versioned, code, ip_prefix,
+};
 use doorbell_common::formats::descriptor::IpPrefix;
 use doorbell_common::formats::devinfo;
 use doorbell_common::subdevice::DeviceId;
@@ -9,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::device_info::DeviceInfoFile;
 use crate::failure::Failure;
+use crate::ipam;
 use crate::mac::MacAddress;
 
 /// What an ADD is to do.
@@ -22,7 +25,9 @@ pub struct Config {
     pub device: Option<DeviceId>,
     /// MAC address that the runtime asks for.
     pub mac: Option<MacAddress>,
-    /// Addresses that the runtime asks for.
+    /// The IPAM plugin that gives addresses.
+    pub ipam: Option<ipam::Name>,
+    /// Addresses that the runtime asks for, where no IPAM plugin gives any.
     pub ips: Vec<IpPrefix>,
     /// Where the runtime wants the attachment's device-info file.
     pub device_info: Option<DeviceInfoFile>,
@@ -39,10 +44,17 @@ impl Config {
             return Err(bad("the network has no name"));
         }
         let runtime = conf.runtime_config.clone().unwrap_or_default();
+        let ipam = conf.ipam.as_ref().and_then(IpamConf::named).map(ipam).transpose()?;
+        if ipam.is_some() && conf.prev_result.is_some() {
+            return Err(bad("a chained doorbell takes no ipam"));
+        }
+        // An IPAM plugin reads runtimeConfig.ips itself, and in its own way.
+        let wanted = runtime.ips.as_deref().filter(|_| ipam.is_none()).unwrap_or_default();
         Ok(Self {
             device: device(&conf, &runtime)?,
             mac: runtime.mac.as_deref().map(mac).transpose()?,
-            ips: ips(&runtime.ips.unwrap_or_default())?,
+            ips: ips(wanted)?,
+            ipam,
             device_info: runtime.device_info_file.as_deref().map(device_info).transpose()?,
             cni_version: conf.cni_version,
             network: conf.name,
@@ -77,6 +89,13 @@ pub fn version(stdin: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The IPAM plugin that may have leased something by this configuration, at DEL: what ADD refuses has leased nothing,
+/// and DEL carries the result of its own ADD as `prevResult`, which makes no chain.
+#[must_use]
+pub fn leasing(stdin: &[u8]) -> Option<ipam::Name> {
+    serde_json::from_slice::<Delegating>(stdin).ok()?.ipam?.named()?.parse().ok()
+}
+
 fn decode<'a, T: Deserialize<'a>>(stdin: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(stdin).map_err(|error| {
         Failure::new(code::DECODE, "the network configuration can't be read").because(&error)
@@ -98,6 +117,10 @@ fn device(conf: &NetConf, runtime: &RuntimeConfig) -> Result<Option<DeviceId>, F
         named = Some(device);
     }
     named.map(|id| id.parse().map_err(|_| bad(format!("deviceID `{id}` is no device id")))).transpose()
+}
+
+fn ipam(text: &str) -> Result<ipam::Name, Failure> {
+    text.parse().map_err(|_| bad(format!("ipam.type `{text}` is no file name")))
 }
 
 fn mac(text: &str) -> Result<MacAddress, Failure> {

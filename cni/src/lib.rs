@@ -2,15 +2,17 @@
 //!
 //! stdout carries the protocol only: a result, an error document, or nothing. The verbs are a file each ([`add`],
 //! [`del`]), over what [`call`] and [`config`] parsed; [`whose`] decides which devices a call is about; [`hold`] locks, claims and undoes; what an ADD does to a
-//! device of one access mode is in that mode's file ([`vfio`]).
+//! device of one access mode is in that mode's file ([`vfio`]); [`ipam`] has another program give addresses.
 
 pub mod add;
 pub mod call;
+pub mod child;
 pub mod config;
 pub mod del;
 pub mod device_info;
 mod failure;
 pub mod hold;
+pub mod ipam;
 pub mod mac;
 pub mod podresources;
 pub mod vfio;
@@ -32,8 +34,8 @@ pub fn answer(
 ) -> Result<Option<String>, Failure> {
     let call = Call::parse(variable)?;
     match call.verb {
-        Verb::Add => add::add(host, &call, &Config::parse(stdin)?).map(Some),
-        Verb::Del => config::version(stdin).and_then(|()| del::del(host, &call)).map(|()| None),
+        Verb::Add => add::add(host, &call, &Config::parse(stdin)?, stdin).map(Some),
+        Verb::Del => config::version(stdin).and_then(|()| del::del(host, &call, stdin)).map(|()| None),
         Verb::Status => config::version(stdin).and_then(|()| podresources::reachable(host)).map(|()| None),
         Verb::Version => Ok(Some(VersionReply::ours().document())),
         Verb::Check | Verb::Gc => Err(Failure::new(

@@ -2,7 +2,9 @@
 
 use doorbell_common::claim::Undo;
 use doorbell_common::formats::cni::code;
-use doorbell_common::formats::descriptor::{self, API_VERSION, ATTACHMENT_FILE, Attachment, Device, Trial};
+use doorbell_common::formats::descriptor::{
+    self, API_VERSION, ATTACHMENT_FILE, Attachment, Device, IpPrefix, Trial,
+};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::memory;
 use doorbell_common::subdevice::{Eligible, SubDevice};
@@ -45,12 +47,13 @@ pub fn attach(
     mapped: &Mapped,
     call: &Call,
     config: &Config,
+    ips: &[IpPrefix],
 ) -> Result<(), Failure> {
     let attachment = Attachment {
         api_version: API_VERSION.to_owned(),
         interface: call.interface.clone(),
         mac: config.mac.map(|mac| mac.to_string()),
-        ips: config.ips.clone(),
+        ips: ips.to_owned(),
         trial: Trial {
             region: mapped.region,
             offset: mapped.hull.start,

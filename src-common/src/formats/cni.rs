@@ -2,12 +2,11 @@
 //!
 //! Follows the CNI specification 1.1.0. stdout carries one JSON document or nothing; an error is a document too.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::descriptor::IpPrefix;
 
@@ -35,17 +34,18 @@ pub mod code {
 }
 
 /// The error document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorReply {
     /// The version of the request, or the newest where it could not be read.
+    #[serde(default)]
     pub cni_version: String,
     /// From [`code`], or 100 and above.
     pub code: u32,
     /// What failed.
     pub msg: String,
     /// Why.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub details: String,
 }
 
@@ -75,6 +75,8 @@ pub struct NetConf {
     pub pci_bus_id: Option<String>,
     /// What the runtime passes for declared capabilities.
     pub runtime_config: Option<RuntimeConfig>,
+    /// The plugin that gives addresses.
+    pub ipam: Option<IpamConf>,
     /// The result of the plugin before us, as it came; there only in a chain.
     pub prev_result: Option<Box<RawValue>>,
 }
@@ -85,6 +87,28 @@ pub struct NetConf {
 pub struct Versioned {
     /// Protocol version of configuration and result.
     pub cni_version: String,
+}
+
+/// The part of a configuration that names another plugin.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Delegating {
+    /// The plugin that gives addresses.
+    pub ipam: Option<IpamConf>,
+}
+
+/// The part of `ipam` that every plugin has; the rest is its own. Field and meta-plugins write `{}` for none.
+#[derive(Debug, Clone, Deserialize)]
+pub struct IpamConf {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+/// What an IPAM plugin answers to ADD. Interfaces in it mean nothing.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct IpamResult {
+    ips: Option<Vec<Map<String, Value>>>,
+    routes: Option<Vec<Value>>,
+    dns: Option<Map<String, Value>>,
 }
 
 /// Capabilities that the runtime fills in.
@@ -108,9 +132,9 @@ pub struct RuntimeConfig {
 pub struct AddResult {
     cni_version: String,
     interfaces: Vec<Interface>,
-    ips: [(); 0],
-    routes: [(); 0],
-    dns: BTreeMap<String, Value>,
+    ips: Vec<Map<String, Value>>,
+    routes: Vec<Value>,
+    dns: Map<String, Value>,
 }
 
 /// An interface in a result.
@@ -120,6 +144,22 @@ pub struct Interface {
     sandbox: String,
     #[serde(rename = "pciID", skip_serializing_if = "Option::is_none")]
     pci_id: Option<String>,
+}
+
+impl IpamConf {
+    /// The plugin's name, where there is one.
+    #[must_use]
+    pub fn named(&self) -> Option<&str> {
+        self.kind.as_deref().filter(|name| !name.is_empty())
+    }
+}
+
+impl IpamResult {
+    /// Its addresses, each with its `address` and what else the plugin says of it.
+    #[must_use]
+    pub fn ips(&self) -> &[Map<String, Value>] {
+        self.ips.as_deref().unwrap_or_default()
+    }
 }
 
 impl ErrorReply {
@@ -167,7 +207,7 @@ impl AddResult {
         to_json(self)
     }
 
-    /// One interface without addresses: the consumer drives the device itself.
+    /// One interface: the consumer drives the device itself, and gives it what addresses there are.
     #[must_use]
     pub fn one(version: &str, name: &str, sandbox: &str, pci_id: Option<String>) -> Self {
         let pci_id = pci_id.filter(|_| version == WITH_PCI_ID);
@@ -175,9 +215,22 @@ impl AddResult {
         Self {
             cni_version: version.to_owned(),
             interfaces: vec![interface],
-            ips: [],
-            routes: [],
-            dns: BTreeMap::new(),
+            ips: Vec::new(),
+            routes: Vec::new(),
+            dns: Map::new(),
         }
+    }
+
+    /// With the addresses, routes and name servers that an IPAM plugin gave, as it gave them: which keys an address
+    /// has changed between the versions, and both speak the same one.
+    #[must_use]
+    pub fn with(mut self, ipam: &IpamResult) -> Self {
+        self.ips = ipam.ips().to_owned();
+        for ip in &mut self.ips {
+            ip.insert("interface".to_owned(), Value::from(0));
+        }
+        self.routes = ipam.routes.clone().unwrap_or_default();
+        self.dns = ipam.dns.clone().unwrap_or_default();
+        self
     }
 }
