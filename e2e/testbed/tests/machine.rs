@@ -72,6 +72,36 @@ fn vfio_and_vdpa_take_vfs() {
 }
 
 #[test]
+fn testpmd_answers_pings_through_a_vf() {
+    let script = "
+        cd /sys/bus/pci/devices
+        modprobe vfio-pci
+        echo 0 >0000:01:00.0/sriov_drivers_autoprobe
+        echo 2 >0000:01:00.0/sriov_numvfs
+        echo vfio-pci >0000:01:00.1/driver_override
+        echo virtio-pci >0000:01:00.2/driver_override
+        for vf in 0000:01:00.1 0000:01:00.2; do echo $vf >../drivers_probe; done
+        netdev=$(ls 0000:01:00.2/virtio*/net)
+        ip addr add 10.9.0.3/24 dev $netdev
+        ip link set $netdev up
+        mkdir /dev/hugepages
+        mount -t hugetlbfs hugetlbfs /dev/hugepages
+        echo 64 >/proc/sys/vm/nr_hugepages
+        # Without -i it ends at a key or the end of its input.
+        mkfifo /tmp/input
+        sleep 1000 >/tmp/input &
+        dpdk-testpmd -l 0,1 -n 1 -m 64 --no-telemetry -a 0000:01:00.1 -- --forward-mode=icmpecho --auto-start \
+            --total-num-mbufs=2048 </tmp/input >/tmp/testpmd 2>&1 &
+        until grep -q 'Checking link' /tmp/testpmd; do
+            kill -0 $! || { cat /tmp/testpmd; exit 1; }
+            sleep 0.1
+        done
+        # It answers ARP as well, for whatever address.
+        ping -c 3 -i 0.2 -W 5 10.9.0.77 | grep -c 'bytes from'";
+    assert_eq!(run(&Machine::new([virtio(2)]), &sh(script)).output, "3\n");
+}
+
+#[test]
 fn iommu_off_means_no_groups() {
     let machine = Machine::new([virtio(1)]).iommu(Iommu::Off);
     let script = "echo 1 >/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs
