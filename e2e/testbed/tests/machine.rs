@@ -159,6 +159,44 @@ fn panic_of_the_kernel_is_an_error_with_its_log() {
 }
 
 #[test]
+fn power_cycle_keeps_the_disk_and_loses_the_rest() {
+    let machine = Machine::new([virtio(2)]).resets(1);
+    let script = "
+        echo boot $DOORBELL_BOOT disk $(cat /var/lib/kept 2>/dev/null) run $(cat /run/lost 2>/dev/null)
+        cd /sys/bus/pci/devices/0000:01:00.0
+        cat sriov_numvfs
+        cat /proc/sys/kernel/random/boot_id >>/job/out/boots
+        [ $DOORBELL_BOOT = 1 ] || exit 7
+        echo yes >/var/lib/kept
+        echo yes >/run/lost
+        echo 2 >sriov_numvfs
+        doorbell-reset";
+    let outcome = run(&machine, &sh(script));
+    assert_eq!(outcome.output, "boot 1 disk run\n0\nboot 2 disk yes run\n0\n");
+    assert_eq!(outcome.exit_code, 7);
+    let boots = std::fs::read_to_string(outcome.out().join("boots")).unwrap();
+    let boots: Vec<_> = boots.lines().collect();
+    assert_eq!(boots.len(), 2);
+    assert_ne!(boots[0], boots[1]);
+}
+
+#[test]
+fn more_resets_than_granted_are_an_error() {
+    let job = sh("echo boot $DOORBELL_BOOT; doorbell-reset");
+    let error = try_run(&Machine::new([]).resets(1), &job).unwrap_err();
+    assert!(matches!(&error, RunError::Resets { allowed: 1, tail } if tail.contains("boot 2")), "{error}");
+    let error = try_run(&Machine::new([]), &job).unwrap_err();
+    assert!(matches!(&error, RunError::Ended { tail, .. } if tail.contains("boot 1")), "{error}");
+}
+
+#[test]
+fn panic_is_an_error_where_resets_are_granted_too() {
+    let job = sh("echo told; sleep 0.2; echo c >/proc/sysrq-trigger");
+    let error = try_run(&Machine::new([]).resets(5), &job).unwrap_err();
+    assert!(matches!(&error, RunError::Panic { tail } if tail.contains("sysrq")), "{error}");
+}
+
+#[test]
 fn first_command_runs_within_8_seconds() {
     let outcome = run(&Machine::new([virtio(4)]), &Job::new(["true"]));
     println!("{:?}", outcome.times);
