@@ -1,7 +1,9 @@
 //! Pods outlive the kubelet and containerd; after a reboot they have to be admitted anew.
 
+use std::path::Path;
+
 use doorbell_common::kubelet::deviceplugin::DevicePluginOptions;
-use e2e_kubelet::{Kubelet, Phase, PodSpec};
+use e2e_kubelet::{Kubelet, Phase, PodSpec, PodUid};
 
 use crate::{
     fake_plugin::FakePlugin,
@@ -78,4 +80,30 @@ pub(crate) async fn a_pod_of_before_the_reboot_is_started_again_from_the_checkpo
     assert_eq!(exec.stdout, "1\n");
     guest.kubelet.restart_container(&uid, "c").await.unwrap();
     guest.kubelet.remove_pod(&uid).await.unwrap();
+}
+
+pub(crate) async fn a_pod_of_before_a_power_cycle_is_started_again_by_a_new_process() {
+    let mut guest = Guest::on(Path::new("/var/lib/guest")).await;
+    let plugin = plugin(&guest.kubelet).await;
+    let uid = PodUid::from("00000000-0000-0000-0000-000000000001");
+    let container = shell("c", "echo up $DISK; sleep 1000").resource(RESOURCE, 1);
+    let spec = PodSpec::new("p").uid(uid.clone()).container(container);
+    if std::env::var("DOORBELL_BOOT").unwrap() == "1" {
+        guest.kubelet.run_pod(spec, LIMIT).await.unwrap();
+        guest.kubelet.wait_log_line(&uid, "c", |line| line == "up 1", LIMIT).await.unwrap();
+        std::process::Command::new("doorbell-reset").status().unwrap();
+        unreachable!("the machine was reset");
+    }
+    guest.kubelet.adopt(spec).unwrap();
+    let old = guest.kubelet.sandboxes(&uid).await.unwrap().remove(0);
+    assert!(!old.ready, "{old:?}");
+    guest.kubelet.readmit(&uid).await.unwrap();
+    let new = guest.kubelet.start_pod(&uid).await.unwrap();
+    guest.step("started again");
+    guest.kubelet.wait_log_line(&uid, "c", |line| line == "up 1", LIMIT).await.unwrap();
+    assert_eq!((new.attempt, plugin.asked()), (1, vec![]));
+    let mut calls: Vec<_> = guest.cni_calls().into_iter().map(|[verb, id, _]| (verb, id)).collect();
+    calls.dedup();
+    let expected = [("ADD", &old.id), ("DEL", &old.id), ("ADD", &new.id)];
+    assert_eq!(calls, expected.map(|(verb, id)| (verb.to_owned(), id.clone())));
 }
