@@ -7,6 +7,8 @@ mod node;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,6 +159,20 @@ async fn what_could_not_be_written_is_tried_again() {
     fs::remove_file(&described).unwrap();
     running.all_back().await;
     running.end().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_was_removed_under_its_mount_ends_the_plugin() {
+    let running = Running::start();
+    // A file descriptor holds on to a removed folder as a mount does.
+    let (cdi, on_the_host) = (running.path("var/run/cdi"), running.path("cdi"));
+    fs::create_dir(&on_the_host).unwrap();
+    let mount = fs::File::open(&on_the_host).unwrap();
+    fs::remove_dir(&on_the_host).unwrap();
+    fs::remove_dir_all(&cdi).unwrap();
+    symlink(format!("/proc/self/fd/{}", mount.as_raw_fd()), &cdi).unwrap();
+    let ended = tokio::time::timeout(WITHIN, running.task).await.unwrap().unwrap();
+    assert!(ended.unwrap_err().to_string().starts_with("/var/run/cdi was removed under its mount"));
 }
 
 #[tokio::test]

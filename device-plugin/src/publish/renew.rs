@@ -5,6 +5,9 @@
 //!
 //! Each round writes, arms watches on the folders as they stand then, and looks once more. So what is lost between the
 //! writing and the arming is seen, and our own writes are not. What an event says does not matter, only what is gone.
+//!
+//! In a container the folders are mounts. One that was removed on the host can't be filled from here: the plugin ends,
+//! and the runtime makes the folder anew when it starts the container again.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -12,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
 use futures_util::StreamExt;
@@ -55,6 +58,9 @@ async fn rounds(host: Host, mut inventory: watch::Receiver<Arc<Inventory>>) -> R
         let gone = lost(&host, &now);
         if behind || gone.is_some() {
             behind = !write(&host, &now, gone.filter(|_| !behind));
+        }
+        if let Some(folder) = folders(&now).iter().find(|folder| host.is_removed(folder)) {
+            bail!("{folder} was removed under its mount: only a container that is started anew has it again");
         }
         let events = arm(&host, &now)?;
         let lacks = behind || lost(&host, &now).is_some();
