@@ -27,6 +27,7 @@ use tracing::{info, warn};
 use crate::advertise::{OPTIONS, PoolService};
 use crate::config::PoolName;
 use crate::inventory::Inventory;
+use crate::tasks::together;
 
 const FOLDER: &str = "/var/lib/kubelet/device-plugins";
 const KUBELET_SOCKET: &str = "kubelet.sock";
@@ -54,16 +55,7 @@ pub async fn serve(
         let pool = ServedPool { host: host.clone(), name, resource, inventory: inventory.clone() };
         tasks.spawn(pool.keep(generations.clone(), closing.clone()));
     }
-    // The first task that ends badly ends them all: half a plugin would look alive to its probe.
-    let mut outcome = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        let ended = ended.context("a task of the plugin panicked").and_then(|ended| ended);
-        if ended.is_err() && outcome.is_ok() {
-            outcome = ended;
-            closing.cancel();
-        }
-    }
-    outcome
+    together(tasks, &closing).await
 }
 
 fn arm(folder: &Path) -> Result<Inotify> {

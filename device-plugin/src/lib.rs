@@ -3,7 +3,8 @@
 //! The way of a device, a module a step: [`config`] says what is wanted, [`discovery`] finds it, [`prepare`] makes and
 //! binds it, [`proof`] shows that it attaches, [`inventory`] lists it, [`publish`] describes it, [`advertise`] tells
 //! the kubelet, [`preferred`] advises which to take, [`allocate`] hands it out. [`runtime`] says whether the node takes
-//! CDI names, [`kubelet`] keeps all of that registered; [`run`] and [`scan`] are the two commands.
+//! CDI names, [`guard`] stands before each hand-out and each start of a container, [`kubelet`] keeps all of that
+//! registered. [`run`], [`scan`] and [`explain`] are the commands, [`captured`] the hosts that the last two can look at.
 
 pub mod advertise;
 pub mod allocate;
@@ -21,3 +22,4 @@ pub mod publish;
 pub mod run;
 pub mod runtime;
 pub mod scan;
+pub mod tasks;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use doorbell_common::claim;
 use doorbell_common::error::chain;
-use doorbell_common::host::Host;
+use doorbell_common::host::{self, Host};
 use doorbell_common::isolation::{Isolation, Refusal};
 use doorbell_common::kernel::iommu::GroupId;
 use doorbell_common::kernel::pci::PciAddress;
@@ -55,6 +55,11 @@ pub fn file(pf: PciAddress) -> String {
     format!("{FOLDER}/{pf}")
 }
 
+/// Keeps that a PF's VFs attach.
+pub fn keep(host: &Host, pf: PciAddress) -> host::Result<()> {
+    host.keep_as(file(pf), b"")
+}
+
 fn unproven(group: GroupId, reason: &str) -> Refusal {
     Refusal::Unproven { group, reason: reason.to_owned() }
 }
@@ -76,8 +81,7 @@ fn prove(host: &Host, pf: PciAddress, survey: &Survey, may_open: &impl Fn(PciAdd
         match tried {
             Proof::Attaches => {
                 // Kept so that later starts need not open a group; without it the next start attaches again.
-                let kept = host.make_folder(FOLDER).and_then(|()| host.replace(&file, b""));
-                if let Err(error) = kept {
+                if let Err(error) = keep(host, pf) {
                     tracing::warn!(pf = %pf, error = chain(&error), "attach not recorded");
                 }
                 return Proof::Attaches;

@@ -6,11 +6,14 @@ use anyhow::{Context, Result};
 use doorbell_common::host::Host;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::Config;
-use crate::{inventory, kubelet, publish};
+use crate::publish::{self, renew};
+use crate::tasks::together;
+use crate::{inventory, kubelet};
 
 /// Runs the plugin until SIGTERM or SIGINT. `page` is the page size.
 ///
@@ -24,13 +27,16 @@ pub async fn run(host: Host, config: &Config, page: u64) -> Result<()> {
 
     let (_inventory, receiver) = watch::channel(Arc::new(inventory));
     let closing = CancellationToken::new();
-    let serving = kubelet::serve(host, receiver, closing.clone());
-    tokio::pin!(serving);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(renew::keep(host.clone(), receiver.clone(), closing.clone()));
+    tasks.spawn(kubelet::serve(host, receiver, closing.clone()));
+    let running = together(tasks, &closing);
+    tokio::pin!(running);
     tokio::select! {
-        ended = &mut serving => return ended,
+        ended = &mut running => return ended,
         _ = terminate.recv() => info!("SIGTERM: closing"),
         _ = interrupt.recv() => info!("SIGINT: closing"),
     }
     closing.cancel();
-    serving.await
+    running.await
 }

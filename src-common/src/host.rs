@@ -8,6 +8,7 @@ mod record;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -164,6 +165,12 @@ impl Host {
             self.note(path, || Entry::There);
         }
         there
+    }
+
+    /// Whether a folder was removed and is still seen here, because it is mounted here: nothing can be made in it.
+    #[must_use]
+    pub fn is_removed(&self, folder: impl AsRef<Path>) -> bool {
+        fs::metadata(self.path(folder)).is_ok_and(|folder| folder.is_dir() && folder.nlink() == 0)
     }
 
     /// One write to an existing file: a sysfs attribute takes its value in a single system call.

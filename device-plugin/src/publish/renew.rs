@@ -1,0 +1,133 @@
+//! Publishing anew: after each change of the inventory, and after somebody took away what had been published.
+//!
+//! `/run` is everybody's: a node's clean-up script, another plugin's uninstaller, a person with `rm -rf`. Until the
+//! files are back nothing is handed out and no container starts, so they come back by themselves.
+//!
+//! Each round writes, arms watches on the folders as they stand then, and looks once more. So what is lost between the
+//! writing and the arming is seen, and our own writes are not. What an event says does not matter, only what is gone.
+//!
+//! In a container the folders are mounts. One that was removed on the host can't be filled from here: the plugin ends,
+//! and the runtime makes the folder anew when it starts the container again.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use doorbell_common::error::chain;
+use doorbell_common::host::Host;
+use futures_util::StreamExt;
+use inotify::{EventStream, Inotify, WatchMask};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{all, files, lost};
+use crate::inventory::Inventory;
+
+/// `rm -rf` is many events; one that finds a folder filled again fails.
+const QUIET: Duration = Duration::from_millis(200);
+/// Where it does not get quiet, files are written all the same.
+const QUIET_WITHIN: Duration = Duration::from_secs(2);
+/// How long after a failed write the next one is tried, if no event comes before.
+const RETRY: Duration = Duration::from_secs(5);
+/// Made at boot and never removed; they are busy, and not watched.
+const ROOTS: [&str; 2] = ["/run", "/var/run"];
+
+type Events = EventStream<[u8; 4096]>;
+
+/// Keeps published what the inventory lists, until `closing`. What it lists at first is published already.
+///
+/// A change is published here, and yet who makes it publishes first: the kubelet is told at the same moment.
+pub async fn keep(
+    host: Host,
+    inventory: watch::Receiver<Arc<Inventory>>,
+    closing: CancellationToken,
+) -> Result<()> {
+    closing.run_until_cancelled_owned(rounds(host, inventory)).await.unwrap_or(Ok(()))
+}
+
+async fn rounds(host: Host, mut inventory: watch::Receiver<Arc<Inventory>>) -> Result<()> {
+    // Whether something else is published than is listed.
+    let mut behind = false;
+    loop {
+        let now = Arc::clone(&inventory.borrow());
+        let gone = lost(&host, &now);
+        if behind || gone.is_some() {
+            behind = !write(&host, &now, gone.filter(|_| !behind));
+        }
+        if let Some(folder) = folders(&now).iter().find(|folder| host.is_removed(folder)) {
+            bail!("{folder} was removed under its mount: only a container that is started anew has it again");
+        }
+        let events = arm(&host, &now)?;
+        let lacks = behind || lost(&host, &now).is_some();
+        tokio::select! {
+            // No sender, no change: the plugin is about to close.
+            Ok(()) = inventory.changed() => behind = true,
+            event = quiet_after_one(events) => event?,
+            () = sleep(if behind { RETRY } else { QUIET }), if lacks => {}
+        }
+    }
+}
+
+/// Whether everything is written; `taken` is what somebody took away.
+fn write(host: &Host, now: &Inventory, taken: Option<String>) -> bool {
+    match (all(host, now), taken) {
+        (Ok(()), Some(first)) => info!(first, "published files were taken away: written anew"),
+        (Ok(()), None) => info!("published anew"),
+        (Err(error), _) => {
+            warn!(error = chain(&error), "what others read of the devices is not written, trying on");
+            return false;
+        }
+    }
+    true
+}
+
+/// Watches every folder of ours, those that hold no files too: whoever moves one away takes all below it along.
+fn arm(host: &Host, inventory: &Inventory) -> Result<Events> {
+    let mask = WatchMask::ONLYDIR
+        | WatchMask::DELETE
+        | WatchMask::MOVED_FROM
+        | WatchMask::DELETE_SELF
+        | WatchMask::MOVE_SELF;
+    let inotify = Inotify::init().context("watch the published files")?;
+    for folder in folders(inventory) {
+        match inotify.watches().add(host.path(&folder), mask) {
+            // What should be in it shows as lost.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            watched => {
+                watched.with_context(|| format!("watch {folder}"))?;
+            }
+        }
+    }
+    inotify.into_event_stream([0; 4096]).context("read the watch on the published files")
+}
+
+fn folders(inventory: &Inventory) -> BTreeSet<String> {
+    let mut folders = BTreeSet::new();
+    for file in files(inventory) {
+        let above = Path::new(&file).ancestors().skip(1).map(|folder| folder.display().to_string());
+        folders.extend(above.take_while(|folder| !ROOTS.contains(&folder.as_str())));
+    }
+    folders
+}
+
+/// Returns a moment after the last event, and never without one.
+async fn quiet_after_one(mut events: Events) -> Result<()> {
+    next(&mut events).await?;
+    let more = async {
+        while let Ok(event) = timeout(QUIET, next(&mut events)).await {
+            event?;
+        }
+        Ok(())
+    };
+    timeout(QUIET_WITHIN, more).await.unwrap_or(Ok(()))
+}
+
+async fn next(events: &mut Events) -> Result<()> {
+    let event = events.next().await.context("the watch on the published files ended")?;
+    event.context("read the watch on the published files").map(drop)
+}
