@@ -7,11 +7,14 @@
 mod busy;
 mod chain;
 mod granularity;
+mod guards;
 pub mod host;
 mod isolation;
 mod kubelet_restart;
 mod late_del;
 mod main_job;
+mod power_cycle;
+mod reboot;
 mod refusals;
 mod rig;
 mod sharing;
@@ -50,7 +53,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 12] = [
+pub const SCENARIOS: [Scenario; 16] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -61,6 +64,10 @@ pub const SCENARIOS: [Scenario; 12] = [
     scenario!(sharing::sharing on Machine::new([Pf::virtio(4)?])),
     scenario!(chain::chain on Machine::new([Pf::virtio(2)?])),
     scenario!(sole_network::sole_network on Machine::new([Pf::virtio(2)?])),
+    scenario!(guards::guards on Machine::new([Pf::virtio(2)?, Pf::virtio(1)?])),
+    scenario!(reboot::reboot_by_cdi on Machine::new([Pf::virtio(2)?, Pf::virtio(2)?, Pf::virtio(1)?])),
+    scenario!(reboot::reboot_by_device_spec on Machine::new([Pf::virtio(2)?, Pf::virtio(2)?, Pf::virtio(1)?])),
+    scenario!(power_cycle::power_cycle on Machine::new([Pf::virtio(2)?, Pf::virtio(2)?]).resets(1)),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
 ];

@@ -73,3 +73,23 @@ fn every_pod_of_a_node_passes_the_chain() {
 fn the_plugin_is_a_network_of_its_own() {
     scenario("sole_network");
 }
+
+#[test]
+fn what_changes_behind_the_plugins_back_is_refused_with_its_reason() {
+    scenario("guards");
+}
+
+#[test]
+fn a_replayed_cdi_name_leads_to_the_right_device_after_a_reboot() {
+    scenario("reboot_by_cdi");
+}
+
+#[test]
+fn replayed_nodes_of_another_device_are_refused_after_a_reboot() {
+    scenario("reboot_by_device_spec");
+}
+
+#[test]
+fn a_pod_has_its_own_device_after_a_power_cycle() {
+    scenario("power_cycle");
+}

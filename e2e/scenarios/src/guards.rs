@@ -1,0 +1,213 @@
+//! What a node does to its devices behind the plugin's back, and who tells whom: each case with its exact message.
+
+use anyhow::{Context, Result, ensure};
+use doorbell_common::error::chain;
+use doorbell_common::formats::{cdi, descriptor};
+use doorbell_common::host::Host;
+use doorbell_common::kernel::pci;
+use e2e_kubelet::{Admission, Kubelet};
+use serde_json::Value;
+
+use crate::Story;
+use crate::rig::WITHIN;
+use crate::rig::node::{Node, command};
+use crate::rig::plugin::{self, CONFIG as CONFIG_FILE, FAST, Plugin};
+use crate::rig::{cni, pods};
+
+/// Two pools that both select VF 0, and one whose PF will be on a VFIO driver itself.
+const CONFIG: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- name: fast
+  access: vfio
+  select: {pfNames: ['0000:01:00.0#0']}
+  prepare: {numVfs: 2}
+- name: rest
+  access: vfio
+  select: {pfNames: ['0000:01:00.0']}
+  prepare: {}
+- name: token
+  access: vfio
+  select: {pfNames: ['0000:02:00.0']}
+  prepare: {}
+";
+/// The same without the pool `rest`.
+const WITHOUT_REST: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- name: fast
+  access: vfio
+  select: {pfNames: ['0000:01:00.0#0']}
+";
+const REST: &str = "doorbell.dev/rest";
+const VF: &str = "0000:01:00.1";
+const UNSAFE: &str = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts";
+const POD_RESOURCES: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
+
+pub(crate) async fn guards(story: Story) -> Result<()> {
+    let node = Node::start().await?;
+    let kubelet = &node.kubelet;
+    vf_token_pf().await?;
+    let plugin = Plugin::start(CONFIG).await?;
+    for resource in [FAST, REST] {
+        kubelet.wait_allocatable(resource, 1, WITHIN).await?;
+    }
+
+    explained(&story).await?;
+    scanned(&story, kubelet).await?;
+    unsafe_interrupts(&story).await?;
+    podresources(&story, kubelet).await?;
+    run_wiped(&story, kubelet).await?;
+    pool_gone(&story, kubelet, plugin).await
+}
+
+/// A PF on vfio-pci with VFs: whoever opens it hands out a token that opens the VFs.
+async fn vf_token_pf() -> Result<()> {
+    command("modprobe", &["vfio-pci", "enable_sriov=1"]).await?;
+    pci::bind(&Host::real(), "0000:02:00.0".parse()?, "vfio-pci")?;
+    let folder = pci::folder("0000:02:00.0".parse()?);
+    Ok(Host::real().write_attribute(format!("{folder}/sriov_numvfs"), "1")?)
+}
+
+/// Every check on a VF that passes them all, as a person and as a program see it.
+async fn explained(story: &Story) -> Result<()> {
+    let explanation = plugin::explain(VF).await?;
+    let checks = explanation["checks"].as_array().context("no checks")?;
+    let decided = checks.iter().filter(|check| check["outcome"] != "noted").count();
+    ensure!(decided >= 15, "only {decided} checks: {explanation}");
+    ensure!(explanation["advertised"] == true && explanation["pool"] == "fast", "{explanation}");
+    let bare = |check: &Value| check["restsOn"].as_str().is_none_or(str::is_empty);
+    ensure!(!checks.iter().any(bare), "a check rests on nothing: {explanation}");
+    let overlap = plugin::check(&explanation, "overlap")?;
+    ensure!(overlap["found"] == "selected by rest too, which come later and do not get it", "{overlap}");
+    let schema: Value = serde_json::from_str(SCHEMA)?;
+    let errors: Vec<String> = jsonschema::validator_for(&schema)?
+        .iter_errors(&explanation)
+        .map(|error| error.to_string())
+        .collect();
+    ensure!(errors.is_empty(), "the schema says otherwise: {errors:?}");
+    story.quote(plugin::explain_text(VF).await?);
+    story.tell(format!(
+        "explain: {decided} checks passed, {} facts beside them; its JSON is the schema's",
+        checks.len() - decided
+    ));
+    Ok(())
+}
+const SCHEMA: &str = include_str!("../../../docs/schema/explain.schema.json");
+
+/// VFs that may not be handed out, each with its reason.
+async fn scanned(story: &Story, kubelet: &Kubelet) -> Result<()> {
+    let rows = plugin::scan().await?;
+    let token = plugin::row(&rows, "0000:02:00.1")?;
+    ensure!(
+        token["reasons"].to_string().contains("its PF 0000:02:00.0 is on a VFIO driver itself"),
+        "{token}"
+    );
+    ensure!(kubelet.allocatable("doorbell.dev/token") == 0, "a VF behind a token is advertised");
+    story.tell(format!("scan: {}", token["reasons"]));
+
+    // Without the capability the kernel gives 64 bytes of configuration space.
+    let program = plugin::program();
+    let limited = ["--bounding-set=-sys_admin", "--inh-caps=-sys_admin", &program];
+    let scan = ["scan", "--config", CONFIG_FILE, "--output", "json"];
+    let arguments: Vec<&str> = limited.into_iter().chain(scan).collect();
+    let rows: Vec<Value> = serde_json::from_str(&command("setpriv", &arguments).await?)?;
+    let row = plugin::row(&rows, VF)?;
+    let expected =
+        "only 64 bytes of configuration space can be read, 256 are needed (is CAP_SYS_ADMIN missing?)";
+    ensure!(row["reasons"].to_string().contains(expected) && row["doorbell"] == "unverifiable", "{row}");
+    story.tell(format!("scan without CAP_SYS_ADMIN: {expected}"));
+    Ok(())
+}
+
+/// A host that takes interrupts that are not isolated, from one moment to the next.
+async fn unsafe_interrupts(story: &Story) -> Result<()> {
+    Host::real().write_attribute(UNSAFE, "Y")?;
+    let refused = plugin::allocate("fast", VF).await?.err().context("Allocate passed")?;
+    let expected =
+        format!("{VF} is not what was advertised: module vfio_iommu_type1 has allow_unsafe_interrupts set");
+    ensure!(refused.message() == expected, "{refused:?}");
+    let refused = plugin::pre_start("fast", VF).await?.err().context("PreStartContainer passed")?;
+    ensure!(refused.message() == expected, "{refused:?}");
+    Host::real().write_attribute(UNSAFE, "N")?;
+    ensure!(plugin::allocate("fast", VF).await?.is_ok(), "Allocate is refused though all is well again");
+    story.tell(format!("Allocate and PreStartContainer: {expected}"));
+    Ok(())
+}
+
+/// The kubelet that is asked too often, and the one that is not there.
+async fn podresources(story: &Story, kubelet: &Kubelet) -> Result<()> {
+    let Admission::Admitted(pod) = kubelet.admit(pods::answering("asked", FAST, "10.9.0.11")).await? else {
+        anyhow::bail!("the pod was not admitted");
+    };
+    kubelet.limit_next(5);
+    cni::add("c1", "asked").await?.succeeded()?;
+    cni::del("c1").await?.succeeded()?;
+    story.tell("five times refused by the kubelet's rate limit, ADD goes through");
+
+    // The double keeps its sockets' files when it stops, as a killed kubelet does.
+    kubelet.stop().await;
+    std::fs::remove_file(POD_RESOURCES)?;
+    let refused = cni::add("c1", "asked").await?.failed()?;
+    kubelet.resume().await?;
+    ensure!(refused["code"] == 11, "{refused}");
+    ensure!(refused["msg"] == "the kubelet does not say what pod default/asked holds", "{refused}");
+    ensure!(refused["details"].to_string().contains(POD_RESOURCES), "{refused}");
+    story.tell(format!("without a kubelet: {} ({})", refused["msg"], refused["details"]));
+    kubelet.wait_allocatable(FAST, 1, WITHIN).await?;
+    kubelet.remove_pod(&pod).await?;
+    Ok(())
+}
+
+/// Everything that the plugin wrote below /run is taken away under it.
+async fn run_wiped(story: &Story, kubelet: &Kubelet) -> Result<()> {
+    for folder in ["/run/doorbell", "/run/cdi", "/run/k8s.cni.cncf.io"] {
+        std::fs::remove_dir_all(folder).with_context(|| format!("wipe {folder}"))?;
+    }
+    let files = [cdi::file("fast"), descriptor::device_file(&VF.parse()?)];
+    let back = async {
+        while !files.iter().all(|file| Host::real().exists(file)) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, back).await.context("what was wiped did not come back")?;
+    let pod = kubelet.run_pod(pods::answering("after", FAST, "10.9.0.12"), WITHIN).await?;
+    pods::up(kubelet, &pod).await?;
+    story.tell("/run was wiped under the live plugin: all of it is back, and a pod starts");
+    kubelet.remove_pod(&pod).await?;
+    Ok(())
+}
+
+/// A pool leaves the config while a pod holds a device of it.
+async fn pool_gone(story: &Story, kubelet: &Kubelet, plugin: Plugin) -> Result<()> {
+    let pod = kubelet.run_pod(pods::answering("held", REST, "10.9.0.13"), WITHIN).await?;
+    let device = pods::device(kubelet, &pod, REST)?;
+    ensure!(plugin.terminate().await?.success(), "the plugin did not end well");
+    let gone = Plugin::start(WITHOUT_REST).await?;
+    kubelet.wait_registrations(FAST, kubelet.registrations(FAST) + 1, WITHIN).await.ok();
+    let refused =
+        kubelet.restart_container(&pod, pods::CONTAINER).await.err().context("the container restarted")?;
+    story.tell(format!("the container is not started again: {}", chain(&refused)));
+
+    // Its sandbox is gone: nobody claims the device, so the next start of the plugin no longer describes it.
+    for sandbox in kubelet.sandboxes(&pod).await? {
+        kubelet.stop_sandbox(&sandbox.id).await?;
+    }
+    ensure!(gone.terminate().await?.success(), "the plugin did not end well");
+    let _gone = Plugin::start(WITHOUT_REST).await?;
+    let described = descriptor::device_file(&device);
+    let withdrawn = async {
+        while Host::real().exists(&described) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, withdrawn).await.context("the device is still described")?;
+    let refused = kubelet.start_pod(&pod).await.err().context("a pod started without its device")?;
+    let expected = format!(
+        "device {device} of {REST} is not described: the plugin has not published it since boot, or its pool is gone"
+    );
+    ensure!(chain(&refused).contains(&expected), "{}", chain(&refused));
+    story.tell(format!("its pool is gone: {expected}"));
+    kubelet.remove_pod(&pod).await?;
+    Ok(())
+}
