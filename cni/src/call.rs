@@ -1,11 +1,9 @@
-//! The call: environment and network configuration, parsed and checked before anything is done.
+//! The call: the environment, parsed and checked before anything is done.
 
 use std::fmt;
 
 use doorbell_common::claim::Pod;
-use doorbell_common::formats::cni::{NetConf, VERSIONS, Versioned, code};
-use doorbell_common::subdevice::DeviceId;
-use serde::Deserialize;
+use doorbell_common::formats::cni::code;
 
 use crate::failure::Failure;
 
@@ -23,8 +21,12 @@ pub struct Call {
     pub interface: String,
     /// `CNI_NETNS`; empty where the namespace is gone.
     pub netns: String,
+    /// `CNI_ARGS`, as it came.
+    pub args: String,
     /// From `CNI_ARGS`; known wherever Kubernetes calls.
     pub pod: Option<Pod>,
+    /// `CNI_PATH`: folders of plugins, joined by `:`.
+    pub path: String,
 }
 
 /// Verbs of the protocol.
@@ -66,7 +68,9 @@ impl Call {
             container_id: String::new(),
             interface: String::new(),
             netns: String::new(),
+            args: get("CNI_ARGS").unwrap_or_default(),
             pod: None,
+            path: get("CNI_PATH").unwrap_or_default(),
         };
         if matches!(verb, Verb::Add | Verb::Del | Verb::Check) {
             call.container_id = get("CNI_CONTAINERID").ok_or_else(|| missing("CNI_CONTAINERID"))?;
@@ -78,62 +82,13 @@ impl Call {
                 return Err(bad("CNI_IFNAME", &call.interface));
             }
             call.netns = get("CNI_NETNS").unwrap_or_default();
-            call.pod = get("CNI_ARGS").as_deref().and_then(pod);
+            call.pod = pod(&call.args);
         }
         if matches!(verb, Verb::Add | Verb::Check) && call.netns.is_empty() {
             return Err(missing("CNI_NETNS"));
         }
         Ok(call)
     }
-}
-
-/// Parses the network configuration of an ADD.
-pub fn configuration(stdin: &[u8]) -> Result<NetConf, Failure> {
-    version(stdin)?;
-    let conf: NetConf = decode(stdin)?;
-    if conf.name.is_empty() {
-        return Err(Failure::new(code::BAD_CONFIG, "the network has no name"));
-    }
-    Ok(conf)
-}
-
-/// Refuses a configuration of a version that is not spoken; the verbs that need no more of it ask no more.
-pub fn version(stdin: &[u8]) -> Result<(), Failure> {
-    let conf: Versioned = decode(stdin)?;
-    if !VERSIONS.contains(&conf.cni_version.as_str()) {
-        let msg = format!("cniVersion {} is not spoken", conf.cni_version);
-        return Err(Failure::new(code::INCOMPATIBLE_VERSION, msg)
-            .with_details(format!("spoken: {}", VERSIONS.join(", "))));
-    }
-    Ok(())
-}
-
-fn decode<'a, T: Deserialize<'a>>(stdin: &'a [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(stdin).map_err(|error| {
-        Failure::new(code::DECODE, "the network configuration can't be read").because(&error)
-    })
-}
-
-/// The device that the configuration names. Multus says it in up to three places, which must agree.
-pub fn named_device(conf: &NetConf) -> Result<Option<DeviceId>, Failure> {
-    let in_capability = conf.runtime_config.as_ref().and_then(|runtime| runtime.device_id.as_ref());
-    let places = [conf.device_id.as_ref(), conf.pci_bus_id.as_ref(), in_capability];
-    let mut named: Option<&String> = None;
-    for device in places.into_iter().flatten() {
-        if let Some(other) = named.filter(|other| *other != device) {
-            return Err(Failure::new(
-                code::BAD_CONFIG,
-                format!("the configuration names two devices: {other} and {device}"),
-            ));
-        }
-        named = Some(device);
-    }
-    let parse = |device: &String| {
-        device
-            .parse()
-            .map_err(|error| Failure::new(code::BAD_CONFIG, "deviceID of the configuration").because(&error))
-    };
-    named.map(parse).transpose()
 }
 
 /// The specification's form: alphanumeric, then also `_`, `.` and `-`.
@@ -205,31 +160,5 @@ mod tests {
     #[test]
     fn del_needs_no_namespace() {
         assert!(parse(&[("CNI_COMMAND", "DEL"), ("CNI_NETNS", ""), ("CNI_ARGS", "")]).is_ok());
-    }
-
-    #[test]
-    fn the_places_of_a_device_must_agree() {
-        let conf = |json: &str| serde_json::from_str::<NetConf>(json).unwrap();
-        let same = conf(
-            r#"{"cniVersion":"1.0.0","name":"n","type":"doorbell","deviceID":"0000:01:00.1","pciBusID":"0000:01:00.1"}"#,
-        );
-        assert_eq!(named_device(&same).unwrap().unwrap().as_str(), "0000:01:00.1");
-        let differ = conf(
-            r#"{"cniVersion":"1.0.0","name":"n","deviceID":"0000:01:00.1","runtimeConfig":{"deviceID":"0000:01:00.2"}}"#,
-        );
-        assert_eq!(named_device(&differ).unwrap_err().code, code::BAD_CONFIG);
-        let path = conf(r#"{"cniVersion":"1.0.0","name":"n","deviceID":"../../etc"}"#);
-        assert_eq!(named_device(&path).unwrap_err().code, code::BAD_CONFIG);
-    }
-
-    #[test]
-    fn bad_configurations_have_their_codes() {
-        assert_eq!(configuration(b"{").unwrap_err().code, code::DECODE);
-        assert_eq!(configuration(br#"{"name":"n"}"#).unwrap_err().code, code::DECODE);
-        assert_eq!(
-            configuration(br#"{"cniVersion":"0.2.0","name":"n"}"#).unwrap_err().code,
-            code::INCOMPATIBLE_VERSION
-        );
-        assert_eq!(configuration(br#"{"cniVersion":"1.0.0","name":""}"#).unwrap_err().code, code::BAD_CONFIG);
     }
 }

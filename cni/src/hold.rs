@@ -25,7 +25,8 @@ pub struct Hold<'a> {
 #[derive(Debug)]
 struct Former {
     claim: Claim,
-    attachment: Option<String>,
+    /// The files that its steps remove, as they were.
+    files: Vec<(String, String)>,
 }
 
 impl<'a> Hold<'a> {
@@ -39,7 +40,11 @@ impl<'a> Hold<'a> {
         let mut former = None;
         if let Some(before) = claim::read(host, id)? {
             claim.undo.clone_from(&before.undo);
-            former = Some(Former { claim: before, attachment: host.read_text_if_any(attachment(id))? });
+            let mut files = Vec::new();
+            for file in before.undo.iter().map(|step| file(id, step)) {
+                files.extend(host.read_text_if_any(&file)?.map(|content| (file, content)));
+            }
+            former = Some(Former { claim: before, files });
         }
         claim::write(host, &claim)?;
         Ok(Self { host, claim, former, changed: false, kept: false, _lock: lock })
@@ -67,18 +72,17 @@ impl<'a> Hold<'a> {
     }
 
     fn give_back(&mut self) -> Result<(), Failure> {
-        match &self.former {
-            Some(Former { claim, attachment: content }) => {
-                if let Some(content) = content.as_ref().filter(|_| self.changed) {
-                    self.host.replace(attachment(&claim.id), content.as_bytes())?;
-                }
-                Ok(claim::write(self.host, claim)?)
-            }
-            None => {
-                undo(self.host, &mut self.claim)?;
-                Ok(claim::remove(self.host, &self.claim.id)?)
+        let Some(Former { claim: before, files }) = &self.former else {
+            undo(self.host, &mut self.claim, 0)?;
+            return Ok(claim::remove(self.host, &self.claim.id)?);
+        };
+        if self.changed {
+            undo(self.host, &mut self.claim, before.undo.len())?;
+            for (file, content) in files {
+                self.host.replace(file, content.as_bytes())?;
             }
         }
+        Ok(claim::write(self.host, before)?)
     }
 }
 
@@ -96,28 +100,30 @@ pub fn release(host: &Host, id: &DeviceId, container_id: &str, interface: &str) 
     let _lock = claim::lock(host, id)?;
     match claim::read(host, id)? {
         Some(mut claim) if claim.holder.is(container_id, interface) => {
-            undo(host, &mut claim)?;
+            undo(host, &mut claim, 0)?;
             Ok(claim::remove(host, id)?)
         }
         _ => Ok(()),
     }
 }
 
-/// Takes back what a claim lists, newest first. What is done is off the list on disk, so a killed undo goes on where
-/// it was.
-fn undo(host: &Host, claim: &mut Claim) -> Result<(), Failure> {
-    while let Some(step) = claim.undo.last() {
-        match step {
-            Undo::RemoveAttachment => host.remove(attachment(&claim.id))?,
-        }
+/// Takes back what a claim lists, newest first, down to the steps that stay. What is done is off the list on disk, so a
+/// killed undo goes on where it was.
+fn undo(host: &Host, claim: &mut Claim, stay: usize) -> Result<(), Failure> {
+    while let Some(step) = claim.undo.get(stay..).and_then(<[Undo]>::last) {
+        host.remove(file(&claim.id, step))?;
         claim.undo.pop();
         claim::write(host, claim)?;
     }
     Ok(())
 }
 
-fn attachment(id: &DeviceId) -> String {
-    format!("{}/{ATTACHMENT_FILE}", descriptor::folder(id))
+/// The file that a step removes.
+fn file(id: &DeviceId, step: &Undo) -> String {
+    match step {
+        Undo::RemoveAttachment => format!("{}/{ATTACHMENT_FILE}", descriptor::folder(id)),
+        Undo::RemoveDeviceInfo(path) => path.clone(),
+    }
 }
 
 #[cfg(test)]

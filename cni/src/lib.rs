@@ -1,14 +1,19 @@
 //! `doorbell`, a CNI plugin: wires an allocated sub-device into its pod's sandbox, and undoes it.
 //!
 //! stdout carries the protocol only: a result, an error document, or nothing. The verbs are a file each ([`add`],
-//! [`del`]); [`whose`] decides which devices a call is about; [`hold`] locks, claims and undoes; what an ADD does to a
-//! device of one access mode is in that mode's file ([`vfio`]).
+//! [`del`]), over what [`call`] and [`config`] parsed; [`whose`] decides which devices a call is about; [`hold`] locks, claims and undoes; what an ADD does to a
+//! device of one access mode is in that mode's file ([`vfio`]); [`ipam`] has another program give addresses.
 
 pub mod add;
 pub mod call;
+pub mod child;
+pub mod config;
 pub mod del;
+pub mod device_info;
 mod failure;
 pub mod hold;
+pub mod ipam;
+pub mod mac;
 pub mod podresources;
 pub mod vfio;
 pub mod whose;
@@ -19,6 +24,7 @@ use doorbell_common::host::Host;
 pub use failure::*;
 
 use call::{Call, Verb};
+use config::Config;
 
 /// One call of the protocol: `variable` reads the environment; the answer is the document for stdout, if any.
 pub fn answer(
@@ -28,9 +34,9 @@ pub fn answer(
 ) -> Result<Option<String>, Failure> {
     let call = Call::parse(variable)?;
     match call.verb {
-        Verb::Add => add::add(host, &call, &call::configuration(stdin)?).map(Some),
-        Verb::Del => call::version(stdin).and_then(|()| del::del(host, &call)).map(|()| None),
-        Verb::Status => call::version(stdin).and_then(|()| podresources::reachable(host)).map(|()| None),
+        Verb::Add => add::add(host, &call, &Config::parse(stdin)?, stdin).map(Some),
+        Verb::Del => config::version(stdin).and_then(|()| del::del(host, &call, stdin)).map(|()| None),
+        Verb::Status => config::version(stdin).and_then(|()| podresources::reachable(host)).map(|()| None),
         Verb::Version => Ok(Some(VersionReply::ours().document())),
         Verb::Check | Verb::Gc => Err(Failure::new(
             NOT_IMPLEMENTED,

@@ -1,14 +1,17 @@
 //! Access mode `vfio`: the container drives the whole VF, so wiring it is proving that its doorbell maps.
 
 use doorbell_common::claim::Undo;
-use doorbell_common::formats::cni::{NetConf, code};
-use doorbell_common::formats::descriptor::{self, API_VERSION, ATTACHMENT_FILE, Attachment, Device, Trial};
+use doorbell_common::formats::cni::code;
+use doorbell_common::formats::descriptor::{
+    self, API_VERSION, ATTACHMENT_FILE, Attachment, Device, IpPrefix, Trial,
+};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::memory;
 use doorbell_common::subdevice::{Eligible, SubDevice};
 use doorbell_common::trial::Mapped;
 
 use crate::call::Call;
+use crate::config::Config;
 use crate::failure::{Failure, NOT_ELIGIBLE};
 use crate::hold::Hold;
 
@@ -43,13 +46,14 @@ pub fn attach(
     hold: &mut Hold<'_>,
     mapped: &Mapped,
     call: &Call,
-    conf: &NetConf,
+    config: &Config,
+    ips: &[IpPrefix],
 ) -> Result<(), Failure> {
     let attachment = Attachment {
         api_version: API_VERSION.to_owned(),
         interface: call.interface.clone(),
-        mac: conf.mac().map(str::to_owned),
-        ips: Vec::new(),
+        mac: config.mac.map(|mac| mac.to_string()),
+        ips: ips.to_owned(),
         trial: Trial {
             region: mapped.region,
             offset: mapped.hull.start,

@@ -3,12 +3,12 @@
 
 use doorbell_common::allocation;
 use doorbell_common::claim::Pod;
-use doorbell_common::formats::cni::{NetConf, code};
+use doorbell_common::formats::cni::code;
 use doorbell_common::formats::descriptor::{self, Device};
 use doorbell_common::host::{self, Host};
 use doorbell_common::subdevice::DeviceId;
 
-use crate::call;
+use crate::config::Config;
 use crate::failure::{Failure, NO_SUCH_DEVICE, NOT_ELIGIBLE, NOT_ONE, NOT_THIS_PODS};
 use crate::podresources::{self, Held};
 
@@ -16,10 +16,10 @@ use crate::podresources::{self, Held};
 ///
 /// In a chain without a named device all of the pod's are wired, none included: the chain serves every pod of the
 /// node. A network of its own stands for exactly one.
-pub fn devices(host: &Host, pod: &Pod, conf: &NetConf) -> Result<Vec<Device>, Failure> {
-    let named = call::named_device(conf)?;
-    let chained = conf.prev_result.is_some();
-    match &named {
+pub fn devices(host: &Host, pod: &Pod, config: &Config) -> Result<Vec<Device>, Failure> {
+    let named = config.device.as_ref();
+    let chained = config.previous.is_some();
+    match named {
         Some(id) if !is_known(host, id)? => {
             return Err(Failure::new(NO_SUCH_DEVICE, format!("the plugin advertises no device {id}")));
         }
@@ -28,7 +28,7 @@ pub fn devices(host: &Host, pod: &Pod, conf: &NetConf) -> Result<Vec<Device>, Fa
         _ => {}
     }
     let mine = ours(host, &podresources::devices(host, pod)?)?;
-    choose(pod, mine, named.as_ref(), chained)
+    choose(pod, mine, named, chained)
 }
 
 /// A device is the plugin's while it is described, and from its first allocation on: descriptors are gone after a

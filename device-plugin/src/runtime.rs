@@ -31,13 +31,14 @@ pub struct CdiChoice {
     pub reason: String,
 }
 
-/// What the config says, or where it leaves that to the node, what is seen of its runtime.
+/// What the config says, or where it leaves that to the node, what is seen of its runtime. A runtime's config may hold
+/// the credentials of registries: no capture gets to see it.
 #[must_use]
 pub fn cdi(host: &Host, config: &Config) -> CdiChoice {
     match config.cdi {
         Cdi::On => CdiChoice::on("`cdi` is true"),
         Cdi::Off => CdiChoice::off("`cdi` is false"),
-        Cdi::Auto => seen(host, config.containerd_config.as_deref()),
+        Cdi::Auto => seen(&host.unrecorded(), config.containerd_config.as_deref()),
     }
 }
 

@@ -8,14 +8,13 @@ mod node;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use doorbell_common::kubelet::deviceplugin::ContainerAllocateResponse;
-use doorbell_device_plugin::allocate;
-use doorbell_device_plugin::config::PoolName;
+use doorbell_common::kubelet::deviceplugin::{CdiDevice, ContainerAllocateResponse};
+use doorbell_device_plugin::config::{Config, PoolName};
 use doorbell_device_plugin::guard::Refusal;
-use doorbell_device_plugin::publish;
+use doorbell_device_plugin::{allocate, publish, scan};
 use serde_json::{Value, json};
 
-use node::{GOOD, Node, Vf};
+use node::{GOOD, Node, PAGE, Vf};
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1
@@ -83,6 +82,61 @@ fn the_same_question_has_the_same_answer() {
     let node = node();
     let ask = || ask(&node, |_| {}, &["0000:01:00.1"]).unwrap();
     assert_eq!(ask(), ask());
+}
+
+/// What the CNI wrote for a sandbox stands while a container of that sandbox is allocated its device again.
+#[test]
+fn the_attachment_is_not_allocates_to_touch() {
+    let node = node();
+    let file = "run/doorbell/devices/0000:01:00.1/attachment.json";
+    node.write(file, b"{}");
+    ask(&node, |_| {}, &["0000:01:00.1"]).unwrap();
+    ask(&node, |_| {}, &["0000:01:00.1"]).unwrap();
+    assert_eq!(node.text(file), "{}");
+}
+
+fn ask_of(node: &Node, config: &str) -> ContainerAllocateResponse {
+    let inventory = node.inventory(config);
+    publish::all(&node.host(), &inventory).unwrap();
+    let ids = ["0000:01:00.1".to_owned()];
+    allocate::answer(&node.host(), &inventory, &"fast".parse().unwrap(), &ids).unwrap()
+}
+
+#[test]
+fn by_cdi_the_answer_names_the_device_and_no_node() {
+    let answer = ask_of(&node(), &format!("{CONFIG}cdi: true\n"));
+    assert_eq!(answer.cdi_devices, [CdiDevice { name: "doorbell.dev/fast=0000:01:00.1".to_owned() }]);
+    assert_eq!(answer.envs.len(), 3, "{:?}", answer.envs);
+    assert!(answer.devices.is_empty() && answer.mounts.is_empty() && answer.annotations.is_empty());
+    assert!(!format!("{answer:?}").contains("/dev/"), "{answer:?}");
+}
+
+const IOMMUFD: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- {name: fast, access: vfio, select: {pfNames: [ens1f0]}, iommufd: true}
+";
+
+#[test]
+fn an_iommufd_pool_hands_out_the_devices_own_node() {
+    let answer = ask_of(&Node::with_cdevs(&[GOOD]), IOMMUFD);
+    let devices: Vec<_> =
+        answer.devices.iter().map(|node| (node.host_path.as_str(), node.permissions.as_str())).collect();
+    assert_eq!(devices, [("/dev/iommu", "rw"), ("/dev/vfio/devices/vfio0", "rw")]);
+    let info: Value = serde_json::from_str(&answer.envs["PCIDEVICE_DOORBELL_DEV_FAST_INFO"]).unwrap();
+    let vfio = json!({ "mount": "/dev/iommu", "dev-mount": "/dev/vfio/devices/vfio0" });
+    assert_eq!(info["0000:01:00.1"]["vfio"], vfio);
+}
+
+#[test]
+fn an_iommufd_pool_has_no_device_on_a_kernel_without() {
+    let node = node();
+    assert!(node.inventory(IOMMUFD).pools[&"fast".parse().unwrap()].devices.is_empty());
+    let config = Config::parse("pools.yaml", IOMMUFD).unwrap();
+    assert_eq!(
+        scan::rows(&node.host(), Some(&config), PAGE).unwrap()[0].reasons,
+        ["no node of its own below /dev/vfio/devices (does the kernel have CONFIG_VFIO_DEVICE_CDEV?)"]
+    );
 }
 
 #[test]

@@ -65,11 +65,13 @@ pub struct Pod {
 }
 
 /// A change that an attachment made, by what takes it back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Undo {
     /// Remove `attachment.json` from the device's descriptor.
     RemoveAttachment,
+    /// Remove the attachment's device-info file, which lies where the runtime said.
+    RemoveDeviceInfo(String),
 }
 
 /// Why a claim can't be read or locked.
@@ -217,7 +219,8 @@ mod tests {
         let [network, container_id, interface] = ["net", "c1", "eth0"].map(str::to_owned);
         let holder = Holder { network, container_id, interface, pod };
         let id = "0000:01:00.1".parse().unwrap();
-        Claim { api_version: API_VERSION.to_owned(), id, boot, holder, undo: vec![Undo::RemoveAttachment] }
+        let undo = vec![Undo::RemoveAttachment, Undo::RemoveDeviceInfo("/run/a".to_owned())];
+        Claim { api_version: API_VERSION.to_owned(), id, boot, holder, undo }
     }
 
     #[test]

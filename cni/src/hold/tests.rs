@@ -25,12 +25,23 @@ impl Node {
 
     fn attach(&self, hold: &mut Hold<'_>, content: &str) -> Result<(), Failure> {
         hold.change(Undo::RemoveAttachment, || {
-            Ok(self.host.replace(attachment(&self.id), content.as_bytes())?)
+            Ok(self.host.replace(file(&self.id, &Undo::RemoveAttachment), content.as_bytes())?)
         })
     }
 
+    fn inform(&self, hold: &mut Hold<'_>, file: &str) -> Result<(), Failure> {
+        hold.change(Undo::RemoveDeviceInfo(format!("/run/info/{file}")), || {
+            self.host.make_folder("/run/info")?;
+            Ok(self.host.replace(format!("/run/info/{file}"), b"{}")?)
+        })
+    }
+
+    fn informed(&self) -> Vec<String> {
+        self.host.list("/run/info").unwrap()
+    }
+
     fn attachment(&self) -> Option<String> {
-        self.host.read_text_if_any(attachment(&self.id)).unwrap()
+        self.host.read_text_if_any(file(&self.id, &Undo::RemoveAttachment)).unwrap()
     }
 
     fn held_by(&self) -> Option<String> {
@@ -66,8 +77,9 @@ fn a_failed_add_leaves_nothing() {
     let node = Node::new();
     let mut hold = node.take("c1");
     node.attach(&mut hold, "one").unwrap();
+    node.inform(&mut hold, "c1").unwrap();
     drop(hold);
-    assert_eq!((node.held_by(), node.attachment()), (None, None));
+    assert_eq!((node.held_by(), node.attachment(), node.informed()), (None, None, vec![]));
 }
 
 #[test]
@@ -75,6 +87,7 @@ fn a_failed_takeover_gives_the_device_back_as_it_was() {
     let node = Node::new();
     let mut hold = node.take("c1");
     node.attach(&mut hold, "one").unwrap();
+    node.inform(&mut hold, "c1").unwrap();
     hold.keep();
 
     drop(node.take("c2"));
@@ -82,8 +95,12 @@ fn a_failed_takeover_gives_the_device_back_as_it_was() {
 
     let mut hold = node.take("c2");
     node.attach(&mut hold, "two").unwrap();
+    node.inform(&mut hold, "c2").unwrap();
     drop(hold);
     assert_eq!((node.held_by().as_deref(), node.attachment().as_deref()), (Some("c1"), Some("one")));
+    assert_eq!(node.informed(), ["c1"]);
+    node.del("c1");
+    assert_eq!((node.held_by(), node.attachment(), node.informed()), (None, None, vec![]));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 // Each test program uses its part; helpers of tests are tests.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod broken;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -23,10 +25,18 @@ pub(crate) struct Vf {
     pub(crate) last_next: u8,
     /// Number of its IOMMU group.
     pub(crate) group: u32,
+    /// Bytes of BAR 4.
+    pub(crate) bar_length: u64,
 }
 
-pub(crate) const GOOD: Vf =
-    Vf { notify_offset: 0x3000, notify_length: 0x1000, multiplier: 4, last_next: 0, group: 7 };
+pub(crate) const GOOD: Vf = Vf {
+    notify_offset: 0x3000,
+    notify_length: 0x1000,
+    multiplier: 4,
+    last_next: 0,
+    group: 7,
+    bar_length: 0x4000,
+};
 
 impl Vf {
     fn config(&self) -> Vec<u8> {
@@ -73,23 +83,78 @@ impl Node {
                 node.write(&format!("{folder}/{file}"), format!("{text}\n").as_bytes());
             }
             let none = "0x0 0x0 0x0\n";
-            let resource = format!("{}0xe000000000 0xe000003fff 0x14220c\n{none}", none.repeat(4));
+            let last = 0xe0_0000_0000 + vf.bar_length - 1;
+            let resource = format!("{}0xe000000000 {last:#x} 0x14220c\n{none}", none.repeat(4));
             node.write(&format!("{folder}/resource"), resource.as_bytes());
             node.write(&format!("{folder}/config"), &vf.config());
             fs::create_dir_all(devices.join(&address).join(format!("vfio-dev/vfio{index}"))).unwrap();
             symlink("../../drivers/vfio-pci", devices.join(&address).join("driver")).unwrap();
             symlink(format!("../{PF}"), devices.join(&address).join("physfn")).unwrap();
             symlink(format!("../{address}"), devices.join(PF).join(format!("virtfn{index}"))).unwrap();
-            let group = format!("sys/kernel/iommu_groups/{}", vf.group);
-            node.write(&format!("dev/vfio/{}", vf.group), b"");
-            symlink(node.root.path().join(&group), devices.join(&address).join("iommu_group")).unwrap();
-            fs::create_dir_all(node.root.path().join(&group).join("devices").join(&address)).unwrap();
+            node.join_group(&address, vf.group);
         }
         node
     }
 
+    /// The same with a node of its own for each VF, as kernels with CONFIG_VFIO_DEVICE_CDEV have them.
+    pub(crate) fn with_cdevs(vfs: &[Vf]) -> Self {
+        let node = Self::with(vfs);
+        node.write("dev/iommu", b"");
+        for index in 0..vfs.len() {
+            node.write(&format!("dev/vfio/devices/vfio{index}"), b"");
+        }
+        node
+    }
+
+    fn join_group(&self, address: &str, group: u32) {
+        self.write(&format!("dev/vfio/{group}"), b"");
+        let link = self.at(&format!("sys/bus/pci/devices/{address}/iommu_group"));
+        symlink(format!("../../../../kernel/iommu_groups/{group}"), link).unwrap();
+        fs::create_dir_all(self.at(&format!("sys/kernel/iommu_groups/{group}/devices/{address}"))).unwrap();
+    }
+
+    /// Another boot: /run is empty, but for the attach that the plugin's next start shows again.
+    pub(crate) fn reboot(&self, boot: &str) {
+        for folder in ["run", "var/run"] {
+            let _ = fs::remove_dir_all(self.at(folder));
+        }
+        self.write(&format!("run/doorbell/attaches/{PF}"), b"");
+        self.boot(boot);
+    }
+
+    /// What tells this boot from others.
+    pub(crate) fn boot(&self, id: &str) {
+        self.write("proc/sys/kernel/random/boot_id", format!("{id}\n").as_bytes());
+    }
+
+    /// Moves a VF from one group to another that has no member yet.
+    pub(crate) fn renumber(&self, address: &str, from: u32, to: u32) {
+        fs::remove_file(self.at(&format!("sys/bus/pci/devices/{address}/iommu_group"))).unwrap();
+        fs::remove_dir_all(self.at(&format!("sys/kernel/iommu_groups/{from}"))).unwrap();
+        fs::remove_file(self.at(&format!("dev/vfio/{from}"))).unwrap();
+        self.join_group(address, to);
+    }
+
+    /// Rewrites a VF's configuration space.
+    pub(crate) fn reconfigure(&self, address: &str, vf: &Vf) {
+        self.write(&format!("sys/bus/pci/devices/{address}/config"), &vf.config());
+    }
+
+    /// Where the node has this path; it starts with no slash.
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    pub(crate) fn remove(&self, path: &str) {
+        fs::remove_file(self.at(path)).unwrap();
+    }
+
+    pub(crate) fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.at(path)).unwrap()
+    }
+
     pub(crate) fn write(&self, path: &str, content: &[u8]) {
-        let path: PathBuf = self.root.path().join(path);
+        let path = self.at(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
@@ -100,6 +165,11 @@ impl Node {
 
     /// What the plugin would advertise.
     pub(crate) fn inventory(&self, config: &str) -> Inventory {
-        inventory::take(&self.host(), &Config::parse("pools.yaml", config).unwrap(), PAGE).unwrap()
+        self.inventory_with(config, PAGE)
+    }
+
+    /// The same on a kernel with pages of another size.
+    pub(crate) fn inventory_with(&self, config: &str, page: u64) -> Inventory {
+        inventory::take(&self.host(), &Config::parse("pools.yaml", config).unwrap(), page).unwrap()
     }
 }

@@ -66,7 +66,7 @@ impl Kubelet {
     /// Hands a pod in: it gets its devices, or stays pending, or is refused.
     pub async fn admit(&self, spec: PodSpec) -> Result<Admission, AdmissionError> {
         let _turn = self.shared.admission.lock().await;
-        let uid = self.shared.receive(spec)?;
+        let uid = self.shared.receive(spec, being_admitted())?;
         let missing = self.shared.update(|state| {
             let reason = state.missing_for(&uid)?;
             state.set_phase(&uid, Phase::Pending { reason: reason.clone() });
@@ -83,9 +83,15 @@ impl Kubelet {
     /// pod fails.
     pub async fn bind(&self, spec: PodSpec) -> Result<PodUid, AdmissionError> {
         let _turn = self.shared.admission.lock().await;
-        let uid = self.shared.receive(spec)?;
+        let uid = self.shared.receive(spec, being_admitted())?;
         self.shared.allocate(&uid, &BTreeSet::new()).await?;
         Ok(uid)
+    }
+
+    /// Learns of a pod that another process's kubelet admitted on this node before it was switched off, as the API
+    /// server tells a kubelet that starts. [`Kubelet::readmit`] is what admits it, on the checkpoint.
+    pub fn adopt(&self, spec: PodSpec) -> Result<PodUid, AdmissionError> {
+        self.shared.receive(spec, Phase::Bound)
     }
 
     /// Admits a known pod again, as the kubelet does with every pod after its own restart. A container that the
@@ -93,7 +99,7 @@ impl Kubelet {
     /// registered, has no healthy devices, or where a device that it holds is not healthy. What it holds is
     /// replayed from the checkpoint: Allocate is not called again.
     pub async fn readmit(&self, uid: &PodUid) -> Result<(), AdmitError> {
-        let running = self.running_containers(uid).await?;
+        let running = self.recall(uid).await?;
         let _turn = self.shared.admission.lock().await;
         self.shared.allocate(uid, &running).await?;
         Ok(())
@@ -131,7 +137,7 @@ pub enum AdmitError {
 }
 
 impl Shared {
-    fn receive(&self, spec: PodSpec) -> Result<PodUid, AdmissionError> {
+    fn receive(&self, spec: PodSpec, phase: Phase) -> Result<PodUid, AdmissionError> {
         self.update(|state| {
             let same = |pod: &Pod| pod.spec.name == spec.name && pod.spec.namespace == spec.namespace;
             if state.pods.values().any(same) {
@@ -139,7 +145,6 @@ impl Shared {
             }
             let uid = spec.uid.clone();
             let arrival = state.next();
-            let phase = Phase::Pending { reason: "being admitted".to_owned() };
             let containers = BTreeMap::new();
             let pod =
                 Pod { spec: Arc::new(spec), phase, arrival, next_attempt: 0, sandbox: None, containers };
@@ -254,6 +259,10 @@ impl Shared {
             }
         })
     }
+}
+
+fn being_admitted() -> Phase {
+    Phase::Pending { reason: "being admitted".to_owned() }
 }
 
 pub(crate) fn holder(pod: &PodUid, container: &ContainerSpec, resource: &str) -> Holder {

@@ -1,7 +1,7 @@
 //! Containers of a sandbox: made of the spec and of exactly what the device plugins answered, started after
 //! PreStartContainer, watched to their end.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -11,7 +11,7 @@ use crate::{
     kubelet::Kubelet,
     lifecycle::PodError,
     pod::{ContainerSpec, PodSpec, PodUid},
-    sandbox::{namespaces, of_pod, pod_labels},
+    sandbox::{namespaces, pod_labels},
     state::ContainerRecord,
 };
 
@@ -141,20 +141,8 @@ impl Kubelet {
         Ok(())
     }
 
-    /// The names of the pod's containers that run, from the runtime; none where the double has no runtime.
-    pub(crate) async fn running_containers(&self, uid: &PodUid) -> Result<BTreeSet<String>, CriError> {
-        let Some(runtime) = &self.runtime else { return Ok(BTreeSet::new()) };
-        let filter = api::ContainerFilter { label_selector: of_pod(uid).into_iter().collect() };
-        let request = api::ListContainersRequest { filter: Some(filter) };
-        let containers = runtime.list_containers(request).await?.containers;
-        let running = containers
-            .into_iter()
-            .filter(|container| container.state == api::ContainerState::ContainerRunning as i32);
-        Ok(running.filter_map(|container| Some(container.metadata?.name)).collect())
-    }
-
     async fn container_status(&self, id: &str) -> Result<api::ContainerStatus, PodError> {
-        let request = api::ContainerStatusRequest { container_id: id.to_owned() };
+        let request = api::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
         let status = self.runtime()?.container_status(request).await?.status;
         Ok(status.ok_or(CriError::Incomplete { call: "ContainerStatus", lacking: "status" })?)
     }

@@ -25,6 +25,7 @@ mod pod;
 mod podresources;
 mod prestart;
 mod rate_limit;
+mod reboot;
 mod registration;
 mod sandbox;
 mod scheduler;
@@ -45,6 +46,7 @@ pub use crate::{
     logs::LogError,
     pod::{ContainerSpec, DEFAULT_IMAGE, HostMount, PodSpec, PodUid},
     prestart::PreStartError,
+    reboot::RebootError,
     sandbox::Sandbox,
     view::{DeviceView, NodeView, Phase, PodView, ResourceView, Timeout},
 };

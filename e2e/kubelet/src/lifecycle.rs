@@ -197,7 +197,7 @@ impl Kubelet {
     pub(crate) fn admitted(&self, uid: &PodUid) -> Result<Arc<PodSpec>, PodError> {
         self.shared.read(|state| {
             let pod = state.pods.get(uid);
-            match pod.filter(|pod| pod.phase.is_active()) {
+            match pod.filter(|pod| pod.phase.is_admitted()) {
                 Some(pod) => Ok(Arc::clone(&pod.spec)),
                 None => {
                     Err(PodError::NotAdmitted { uid: uid.clone(), phase: pod.map(|pod| pod.phase.clone()) })

@@ -93,10 +93,8 @@ impl Kubelet {
     }
 
     pub(crate) async fn sandbox_ids(&self, uid: &PodUid) -> Result<Vec<String>, PodError> {
-        let filter = api::PodSandboxFilter { label_selector: of_pod(uid).into_iter().collect() };
-        let request = api::ListPodSandboxRequest { filter: Some(filter) };
-        let items = self.runtime()?.list_pod_sandbox(request).await?.items;
-        Ok(items.into_iter().map(|sandbox| sandbox.id).collect())
+        let sandboxes = self.runtime()?.sandboxes_of(uid).await?;
+        Ok(sandboxes.into_iter().map(|sandbox| sandbox.id).collect())
     }
 
     /// Stops a sandbox and whatever runs in it: the runtime calls the CNI chain's DEL. Idempotent.
@@ -175,10 +173,6 @@ pub(crate) fn pod_labels(spec: &PodSpec) -> BTreeMap<String, String> {
         (LABEL_POD_NAMESPACE.to_owned(), spec.namespace.clone()),
         (LABEL_POD_UID.to_owned(), spec.uid.to_string()),
     ])
-}
-
-pub(crate) fn of_pod(uid: &PodUid) -> BTreeMap<String, String> {
-    BTreeMap::from([(LABEL_POD_UID.to_owned(), uid.to_string())])
 }
 
 /// The path of the network namespace in containerd's verbose status. It is in the sandbox's OCI spec, and nowhere

@@ -69,6 +69,9 @@ pub enum Phase {
         /// The scheduler's words.
         reason: String,
     },
+    /// Assigned to this node, as the API server tells, and not admitted since the node was started; see
+    /// [`crate::Kubelet::readmit`].
+    Bound,
     /// It has its devices and may be started.
     Admitted,
     /// Its containers were started.
@@ -87,6 +90,11 @@ pub enum Phase {
 impl Phase {
     /// Whether the pod counts against the node's resources.
     pub(crate) fn is_active(&self) -> bool {
+        matches!(self, Self::Bound) || self.is_admitted()
+    }
+
+    /// Whether the pod may be run.
+    pub(crate) fn is_admitted(&self) -> bool {
         matches!(self, Self::Admitted | Self::Running)
     }
 }

@@ -87,7 +87,8 @@ mod tests {
         "registers": "exposed", "mediation": "none",
         "doorbell": {"verdict": "exclusive", "reason": "alone in its page", "region": 4, "offset": 12288,
                      "length": 4096, "stride": 4, "granularity": "device", "effective": "direct"},
-        "virtioType": 1, "numaNode": null}"#;
+        "virtioType": 1, "numaNode": null,
+        "memory": {"pageSize": 4096, "locked": "memlock-unless-ipc-lock"}}"#;
 
     fn root(ids: &[&str]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();

@@ -7,9 +7,11 @@
 //!
 //! The library exists for its [`report`]: who starts the binary reads the same types that it writes.
 
+mod attach;
 mod capability;
 mod descriptor;
 mod doorbell;
+mod memlock;
 mod memory;
 mod net;
 mod nic;

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let message = format!("{error:#}");
             // If stdout is gone, stderr and the exit code still say it.
-            let _ = Event::Error { message: message.clone() }.print();
+            let _ = Event::error(message.clone()).print();
             message
         }
     };

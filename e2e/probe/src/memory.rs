@@ -2,7 +2,8 @@
 //!
 //! Owns no policy and no virtio. [`DmaMemory`] is ordinary memory that the device reads and writes too, so it is
 //! touched by bounds-checked volatile accesses only. [`DoorbellPage`] is the device's own page, and has no way to be
-//! read. The ioctls follow the kernel's `include/uapi/linux/vfio.h`; structures and constants are vfio-bindings'.
+//! read. The ioctls follow the kernel's `include/uapi/linux/vfio.h` and `iommufd.h`; structures and constants are
+//! vfio-bindings' for the one, and of this file for the three calls of the other.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_int, c_void};
@@ -14,8 +15,9 @@ use std::ptr::NonNull;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use vfio_bindings::bindings::vfio::{
-    VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, vfio_device_info, vfio_group_status,
-    vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap, vfio_region_info,
+    VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
+    vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap,
+    vfio_region_info,
 };
 
 /// `_IO(';', 100 + n)`: how the header numbers every VFIO ioctl, whatever its argument.
@@ -24,9 +26,11 @@ mod ioctl {
 
     use nix::request_code_none;
     use vfio_bindings::bindings::vfio::{
-        VFIO_BASE, VFIO_TYPE, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map,
-        vfio_iommu_type1_dma_unmap, vfio_region_info,
+        VFIO_BASE, VFIO_TYPE, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd, vfio_device_info,
+        vfio_group_status, vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap, vfio_region_info,
     };
+
+    use super::iommufd;
 
     nix::ioctl_none_bad!(get_api_version, request_code_none!(VFIO_TYPE, VFIO_BASE));
     nix::ioctl_write_int_bad!(set_iommu, request_code_none!(VFIO_TYPE, VFIO_BASE + 2));
@@ -45,6 +49,52 @@ mod ioctl {
         request_code_none!(VFIO_TYPE, VFIO_BASE + 14),
         vfio_iommu_type1_dma_unmap
     );
+    nix::ioctl_read_bad!(
+        bind_iommufd,
+        request_code_none!(VFIO_TYPE, VFIO_BASE + 18),
+        vfio_device_bind_iommufd
+    );
+    nix::ioctl_read_bad!(
+        attach_iommufd_pt,
+        request_code_none!(VFIO_TYPE, VFIO_BASE + 19),
+        vfio_device_attach_iommufd_pt
+    );
+    // `IOMMUFD_TYPE` is VFIO's ';', its numbers begin at 0x80.
+    nix::ioctl_read_bad!(ioas_alloc, request_code_none!(VFIO_TYPE, 0x81), iommufd::IoasAlloc);
+    nix::ioctl_write_ptr_bad!(ioas_map, request_code_none!(VFIO_TYPE, 0x85), iommufd::IoasMap);
+    nix::ioctl_read_bad!(ioas_unmap, request_code_none!(VFIO_TYPE, 0x86), iommufd::IoasUnmap);
+}
+
+/// Structures of `linux/iommufd.h`; `size` is the structure's own.
+mod iommufd {
+    /// `IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE`.
+    pub(super) const MAP_FIXED_READ_WRITE: u32 = 0b111;
+
+    #[repr(C)]
+    pub(super) struct IoasAlloc {
+        pub(super) size: u32,
+        pub(super) flags: u32,
+        pub(super) out_ioas_id: u32,
+    }
+
+    #[repr(C)]
+    pub(super) struct IoasMap {
+        pub(super) size: u32,
+        pub(super) flags: u32,
+        pub(super) ioas_id: u32,
+        pub(super) reserved: u32,
+        pub(super) user_va: u64,
+        pub(super) length: u64,
+        pub(super) iova: u64,
+    }
+
+    #[repr(C)]
+    pub(super) struct IoasUnmap {
+        pub(super) size: u32,
+        pub(super) ioas_id: u32,
+        pub(super) iova: u64,
+        pub(super) length: u64,
+    }
 }
 
 /// Memory that the device reads and writes while we do.
@@ -257,6 +307,68 @@ pub(crate) fn unmap_dma(container: &File, iova: u64, length: usize) -> Result<()
     };
     // SAFETY: the kernel reads, and answers in, at most `argsz` bytes of a live structure of that size.
     unsafe { ioctl::unmap_dma(container.as_raw_fd(), &raw mut unmap) }?;
+    Ok(())
+}
+
+/// `VFIO_DEVICE_BIND_IOMMUFD`: opens the device behind its own node, and by that resets it.
+pub(crate) fn bind_iommufd(device: &File, iommu: &File) -> Result<(), Errno> {
+    let mut bind = vfio_device_bind_iommufd {
+        argsz: size_of_u32::<vfio_device_bind_iommufd>(),
+        iommufd: iommu.as_raw_fd(),
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads, and answers in, at most `argsz` bytes of a live structure of that size.
+    unsafe { ioctl::bind_iommufd(device.as_raw_fd(), &raw mut bind) }?;
+    Ok(())
+}
+
+/// `IOMMU_IOAS_ALLOC`: the id of a new, empty address space.
+pub(crate) fn alloc_ioas(iommu: &File) -> Result<u32, Errno> {
+    let mut alloc =
+        iommufd::IoasAlloc { size: size_of_u32::<iommufd::IoasAlloc>(), flags: 0, out_ioas_id: 0 };
+    // SAFETY: the kernel reads, and answers in, at most `size` bytes of a live structure of that size.
+    unsafe { ioctl::ioas_alloc(iommu.as_raw_fd(), &raw mut alloc) }?;
+    Ok(alloc.out_ioas_id)
+}
+
+/// `VFIO_DEVICE_ATTACH_IOMMUFD_PT`: the device's DMA goes through the address space `ioas` from now on.
+pub(crate) fn attach_ioas(device: &File, ioas: u32) -> Result<(), Errno> {
+    let mut attach = vfio_device_attach_iommufd_pt {
+        argsz: size_of_u32::<vfio_device_attach_iommufd_pt>(),
+        pt_id: ioas,
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads, and answers in, at most `argsz` bytes of a live structure of that size.
+    unsafe { ioctl::attach_iommufd_pt(device.as_raw_fd(), &raw mut attach) }?;
+    Ok(())
+}
+
+/// `IOMMU_IOAS_MAP`: what [`map_dma`] is to a container.
+pub(crate) fn map_ioas(iommu: &File, ioas: u32, memory: &DmaMemory, iova: u64) -> Result<(), Errno> {
+    let map = iommufd::IoasMap {
+        size: size_of_u32::<iommufd::IoasMap>(),
+        flags: iommufd::MAP_FIXED_READ_WRITE,
+        ioas_id: ioas,
+        reserved: 0,
+        user_va: memory.base.as_ptr() as u64,
+        length: memory.length() as u64,
+        iova,
+    };
+    // SAFETY: as for `map_dma`.
+    unsafe { ioctl::ioas_map(iommu.as_raw_fd(), &raw const map) }?;
+    Ok(())
+}
+
+/// `IOMMU_IOAS_UNMAP` of `length` bytes from `iova`.
+pub(crate) fn unmap_ioas(iommu: &File, ioas: u32, iova: u64, length: usize) -> Result<(), Errno> {
+    let mut unmap = iommufd::IoasUnmap {
+        size: size_of_u32::<iommufd::IoasUnmap>(),
+        ioas_id: ioas,
+        iova,
+        length: length as u64,
+    };
+    // SAFETY: the kernel reads, and answers in, at most `size` bytes of a live structure of that size.
+    unsafe { ioctl::ioas_unmap(iommu.as_raw_fd(), &raw mut unmap) }?;
     Ok(())
 }
 

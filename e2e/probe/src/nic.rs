@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use doorbell_common::formats::descriptor::Doorbell as Described;
-use nix::unistd::{SysconfVar, sysconf};
 
+use crate::attach::Space;
 use crate::capability::{self, Area, CONFIG_LENGTH};
 use crate::doorbell::{self, Bell, Doorbell};
 use crate::memory::DmaMemory;
 use crate::net::ethernet::Mac;
 use crate::queue::{Direction, Layout, Queue};
 use crate::report::{PerQueue, Proof};
-use crate::vfio::{Container, DmaArea, Function, Region};
+use crate::vfio::{DmaArea, Function, Region, page_size};
 use crate::virtio::Virtio;
 
 /// VFIO's index of the config space (`VFIO_PCI_CONFIG_REGION_INDEX`).
@@ -70,7 +70,7 @@ struct Line {
 impl Nic {
     /// Brings the device up: registers through VFIO, rings in memory that it maps, the doorbell as described.
     pub(crate) fn bring_up(
-        container: &Rc<Container>,
+        space: &Rc<Space>,
         function: &Function,
         described: &Described,
         wish: Wish,
@@ -103,9 +103,8 @@ impl Nic {
         };
         let rx = layout(RX, 0)?;
         let tx = layout(TX, rx.end())?;
-        let length = u64::try_from(tx.end().max(wish.dma_bytes))?.next_multiple_of(page);
-        let length = NonZeroUsize::new(usize::try_from(length)?).context("an empty DMA area")?;
-        let area = DmaArea::map(container, length)?;
+        let length = NonZeroUsize::new(tx.end().max(wish.dma_bytes)).context("an empty DMA area")?;
+        let area = DmaArea::map(space, length)?;
         let doorbell = Doorbell::map(described, &notify_region, page)?;
         let line = |index, layout: Layout, direction| -> Result<Line> {
             let queue = Queue::new(area.memory(), area.iova(), layout, direction);
@@ -269,11 +268,6 @@ impl Line {
 
 fn bar(function: &Function, area: Area) -> Result<Region> {
     function.region(u32::from(area.bar))
-}
-
-fn page_size() -> Result<u64> {
-    let size = sysconf(SysconfVar::PAGE_SIZE).context("ask for the page size")?;
-    size.and_then(|size| u64::try_from(size).ok()).context("the system has no page size")
 }
 
 /// The largest power of two that is not above `limit`, which is not 0.

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::Ipv4Addr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ pub struct Options {
     #[arg(long)]
     pub linger: bool,
 
-    /// Only open the group and keep it; ends as --linger does
+    /// Only keep the device from others; ends as --linger does
     #[arg(long)]
     pub hold: bool,
 
@@ -65,7 +66,11 @@ pub struct Options {
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
 
-    /// Milliseconds to wait for a group that another holder is closing
+    /// Only map so many bytes for DMA, in one mapping, and tell whether that could be had
+    #[arg(long, value_name = "N", conflicts_with = "hold")]
+    pub map_bytes: Option<NonZeroUsize>,
+
+    /// Milliseconds to wait for a device that another holder is closing
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     pub busy_ms: u64,
 
@@ -88,7 +93,7 @@ impl Options {
         (self.seconds > 0).then(|| Duration::from_secs(self.seconds))
     }
 
-    /// How long to wait for a busy group.
+    /// How long to wait for a busy device.
     pub(crate) fn patience(&self) -> Duration {
         Duration::from_millis(self.busy_ms)
     }

@@ -9,12 +9,16 @@ use anyhow::{Context, Result};
 use doorbell_common::doorbell::Granularity;
 use serde::{Deserialize, Serialize};
 
+use crate::memlock;
+
 /// A line of output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "camelCase")]
+#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
-    /// The group is open and will stay so (`--hold`).
+    /// The device is kept from others (`--hold`).
     Held(Held),
+    /// The device may reach so much memory (`--map-bytes`).
+    Mapped(Mapped),
     /// The device is up, its doorbell proven, its address answers.
     Up(Up),
     /// The end, after everything that was asked for and could be had.
@@ -23,17 +27,31 @@ pub enum Event {
     Error {
         /// What was tried on what, and how it failed.
         message: String,
+        /// The soft limit on locked memory in bytes, null where there is none: what a failed mapping ran into.
+        memlock_limit: Option<u64>,
     },
 }
 
-/// A group held without its device.
+/// A device kept from others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Held {
     /// Device id.
     pub device: String,
-    /// The group's node.
-    pub group: String,
+    /// The node that is taken: the group's, or the device's own.
+    pub node: String,
+}
+
+/// Memory mapped for the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mapped {
+    /// Device id.
+    pub device: String,
+    /// Bytes of the mapping: what was asked for, in whole pages.
+    pub bytes: usize,
+    /// The soft limit on locked memory in bytes, null where there is none.
+    pub memlock_limit: Option<u64>,
 }
 
 /// The device as it came up.
@@ -54,7 +72,7 @@ pub struct Up {
     pub dma_bytes: usize,
     /// What the first frames proved.
     pub proof: Proof,
-    /// Microseconds from opening the group's node to holding the device, its reset included.
+    /// Microseconds from opening the first node to holding the device, its reset included.
     pub open_micros: u64,
     /// Microseconds from there to a running device.
     pub bring_up_micros: u64,
@@ -148,6 +166,12 @@ impl Ping {
 }
 
 impl Event {
+    /// The end of this process, because something failed.
+    #[must_use]
+    pub fn error(message: String) -> Self {
+        Self::Error { message, memlock_limit: memlock::limit() }
+    }
+
     /// The event as a line of JSON, with its line end.
     fn line(&self) -> Result<String> {
         Ok(serde_json::to_string(self).context("write an event as JSON")? + "\n")
@@ -211,15 +235,23 @@ mod tests {
 
     #[test]
     fn an_error_is_an_event_too() {
-        let event = Event::Error { message: "open /dev/vfio/7: EBUSY".into() };
-        assert_eq!(event.line().unwrap(), "{\"event\":\"error\",\"message\":\"open /dev/vfio/7: EBUSY\"}\n");
+        let event = Event::Error { message: "open /dev/vfio/7: EBUSY".into(), memlock_limit: Some(8192) };
+        let line = r#"{"event":"error","message":"open /dev/vfio/7: EBUSY","memlockLimit":8192}"#;
+        assert_eq!(event.line().unwrap(), format!("{line}\n"));
+    }
+
+    #[test]
+    fn a_mapping_without_a_limit_says_null() {
+        let mapped = Mapped { device: "x".into(), bytes: 4096, memlock_limit: None };
+        let line = r#"{"event":"mapped","device":"x","bytes":4096,"memlockLimit":null}"#;
+        assert_eq!(Event::Mapped(mapped).line().unwrap(), format!("{line}\n"));
     }
 
     #[test]
     fn a_saved_event_leaves_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("up");
-        Event::Held(Held { device: "x".into(), group: "/dev/vfio/7".into() }).save(&path).unwrap();
+        Event::Held(Held { device: "x".into(), node: "/dev/vfio/7".into() }).save(&path).unwrap();
         assert!(fs::read_to_string(&path).unwrap().starts_with("{\"event\":\"held\""));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

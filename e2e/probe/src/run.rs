@@ -1,22 +1,24 @@
 //! One run, from the descriptor to the last line.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
 use std::path::Path;
-use std::rc::Rc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use doorbell_common::formats::descriptor::{Access, Device};
 
+use crate::attach;
 use crate::descriptor::{self, Descriptor};
+use crate::memlock;
 use crate::nic::{Nic, Wish, micros};
 use crate::options::Options;
-use crate::report::{Done, Event, Held, Ping, Rung, Up};
+use crate::report::{Done, Event, Held, Mapped, Ping, Rung, Up};
 use crate::session::{Aim, Session};
 use crate::station::Station;
 use crate::stop::Stop;
-use crate::vfio::{Container, open_group};
+use crate::vfio::DmaArea;
 
 /// Between two looks at the end while nothing else is to do.
 const STEP: Duration = Duration::from_millis(20);
@@ -36,16 +38,20 @@ pub fn run(options: &Options, descriptors: &Path) -> Result<Option<String>> {
         hold(&descriptor.device, options, &stop)?;
         return Ok(None);
     }
+    if let Some(bytes) = options.map_bytes {
+        map(&descriptor.device, bytes, options)?;
+        return Ok(None);
+    }
     let done = drive(&descriptor, options, &stop)?;
     let missed = done.missed.clone();
     Event::Done(done).print()?;
     Ok(missed)
 }
 
-/// Keeps the group from everybody else.
+/// Keeps the device from everybody else.
 fn hold(device: &Device, options: &Options, stop: &Stop) -> Result<()> {
-    let _group = open_group(device.nodes.own(), options.patience())?;
-    let held = Held { device: device.id.to_string(), group: device.nodes.own().to_owned() };
+    let _files = attach::hold(&device.nodes, options.patience())?;
+    let held = Held { device: device.id.to_string(), node: device.nodes.own().to_owned() };
     announce(&Event::Held(held), options)?;
     while !stop.now() {
         sleep(STEP);
@@ -53,10 +59,24 @@ fn hold(device: &Device, options: &Options, stop: &Stop) -> Result<()> {
     Ok(())
 }
 
+/// Maps so many bytes for the attached device, and gives them back.
+fn map(device: &Device, bytes: NonZeroUsize, options: &Options) -> Result<()> {
+    let (space, _function) = attach::attach(&device.nodes, device.pci_address, options.patience())?;
+    let area = DmaArea::map(&space, bytes)?;
+    let bytes = area.memory().length();
+    let mapped = Mapped { device: device.id.to_string(), bytes, memlock_limit: memlock::limit() };
+    announce(&Event::Mapped(mapped), options)
+}
+
 /// Brings the device up and converses; the device is down again on return.
 fn drive(descriptor: &Descriptor, options: &Options, stop: &Stop) -> Result<Done> {
     let Descriptor { device, attachment } = descriptor;
-    let Access::Vfio = device.access;
+    ensure!(
+        device.access == Access::Vfio,
+        "{} is not driven through VFIO but by {:?}",
+        device.id,
+        device.access
+    );
     ensure!(
         device.virtio_type == NETWORK_DEVICE,
         "{} is a virtio device of type {}, not {NETWORK_DEVICE}",
@@ -69,11 +89,10 @@ fn drive(descriptor: &Descriptor, options: &Options, stop: &Stop) -> Result<Done
         .context("no address: neither --ip nor an attachment has one")?;
 
     let start = Instant::now();
-    let container = Rc::new(Container::attach(&device.nodes, options.patience())?);
-    let function = container.open(device.pci_address)?;
+    let (space, function) = attach::attach(&device.nodes, device.pci_address, options.patience())?;
     let opened = start.elapsed();
     let wish = Wish { queue_size: options.queue_size, dma_bytes: options.dma_bytes };
-    let mut nic = Nic::bring_up(&container, &function, &device.doorbell, wish)
+    let mut nic = Nic::bring_up(&space, &function, &device.doorbell, wish)
         .with_context(|| format!("bring {} up", device.id))?;
     let running = start.elapsed();
 

@@ -5,6 +5,7 @@
 //! machine; [`rig`] is what a scenario is told with.
 
 mod busy;
+mod chain;
 mod granularity;
 pub mod host;
 mod isolation;
@@ -13,7 +14,10 @@ mod late_del;
 mod main_job;
 mod refusals;
 mod rig;
+mod sharing;
+mod sole_network;
 mod story;
+mod ways;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -46,13 +50,17 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 12] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
     scenario!(kubelet_restart::kubelet_restart on Machine::new([Pf::virtio(2)?])),
     scenario!(refusals::refusals on Machine::new([Pf::virtio(2)?])),
     scenario!(busy::busy on Machine::new([Pf::virtio(2)?])),
+    scenario!(ways::ways on Machine::new([Pf::virtio(4)?])),
+    scenario!(sharing::sharing on Machine::new([Pf::virtio(4)?])),
+    scenario!(chain::chain on Machine::new([Pf::virtio(2)?])),
+    scenario!(sole_network::sole_network on Machine::new([Pf::virtio(2)?])),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
 ];

@@ -53,3 +53,23 @@ fn nothing_is_advertised_without_an_iommu() {
 fn nothing_is_advertised_without_interrupt_remapping() {
     scenario("no_interrupt_remapping");
 }
+
+#[test]
+fn a_device_is_driven_by_its_group_or_by_its_own_node_and_not_by_root_alone() {
+    scenario("ways");
+}
+
+#[test]
+fn containers_restart_and_share_with_the_devices_that_are_theirs() {
+    scenario("sharing");
+}
+
+#[test]
+fn every_pod_of_a_node_passes_the_chain() {
+    scenario("chain");
+}
+
+#[test]
+fn the_plugin_is_a_network_of_its_own() {
+    scenario("sole_network");
+}

@@ -15,6 +15,31 @@ mmdebstrap --variant=essential --skip=output/dev \
     --include=busybox-static,ethtool,iputils-ping,kmod,mount,pciutils,procps \
     trixie "$WORK/root" "deb $MIRROR trixie main" "deb [check-valid-until=no] $MIRROR sid main"
 
+# Debian has testpmd in dpdk-dev, which depends on every driver and header there is. So it is unpacked aside with the
+# libraries that it links, and the root gets those that it lacks, and the two plugins that testpmd loads by name here:
+# virtio's driver and the ring of buffers. Nothing of it is configured, as nothing in it needs that.
+step "add dpdk-testpmd"
+private_apt trixie
+mkdir "$WORK/dpdk-dev"
+cd "$WORK/dpdk-dev"
+fetch dpdk-dev
+dpkg-deb -x dpdk-dev_*.deb .
+linked=$(APT_CONFIG="$WORK/apt/conf" apt-cache depends dpdk-dev | sed -n 's/^ *Depends: \(lib.*\)/\1/p' | grep -v dpdk-dev)
+mmdebstrap --variant=extract --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
+    --include="$(echo $linked ibverbs-providers librte-net-virtio25 librte-mempool-ring25 | tr ' ' ,)" \
+    trixie "$WORK/dpdk" "deb $MIRROR trixie main"
+lib=usr/lib/x86_64-linux-gnu
+plugins=$lib/dpdk/pmds-25.0
+install -D usr/bin/dpdk-testpmd "$WORK/root/usr/bin/dpdk-testpmd"
+mkdir -p "$WORK/root/$plugins"
+cd "$WORK/dpdk"
+cp $plugins/librte_net_virtio.so.25.0 $plugins/librte_mempool_ring.so.25.0 "$WORK/root/$plugins/"
+for program in "$WORK/root/usr/bin/dpdk-testpmd" "$WORK/root/$plugins"/*; do
+    $lib/ld-linux-x86-64.so.2 --library-path $lib --list "$program"
+done | sed -n 's/^\t\([^ /]*\) => .*/\1/p' | sort -u | while read -r library; do
+    [ -e "$WORK/root/$lib/$library" ] || cp -L "$lib/$library" "$WORK/root/$lib/"
+done
+
 # A docker archive made by hand, so that no registry is asked. /bin/sh as the first process would ignore SIGTERM:
 # the trap lets a container of this image stop at once.
 step "make the pause image"
@@ -63,6 +88,7 @@ umount "$WORK/root"
 step "make the image"
 cd "$WORK/root"
 install -m755 "$INPUTS/guest/init" sbin/doorbell-init
+install -m755 "$INPUTS/guest/reset" sbin/doorbell-reset
 mkdir -p job usr/lib/modules
 echo testbed >etc/hostname
 : >etc/fstab

@@ -22,7 +22,10 @@ pub(crate) struct Files<'a> {
 /// What follows the program's name.
 pub(crate) fn arguments(machine: &Machine, files: &Files<'_>, accel: Accel) -> Vec<String> {
     let mut line = Line::default();
-    line.flag("-nodefaults").flag("-no-user-config").flag("-no-reboot");
+    line.flag("-nodefaults").flag("-no-user-config");
+    if machine.resets == 0 {
+        line.flag("-no-reboot");
+    }
     line.option("-L", files.firmware.display());
     line.option("-machine", "q35").option("-accel", accel.option()).option("-cpu", "max").option("-smp", 2);
     line.option("-m", machine.memory_mib).option("-display", "none");
@@ -105,11 +108,12 @@ fn add_pf(line: &mut Line, pf: Pf, number: u8, iommu: Iommu) {
 
 fn kernel_command_line(machine: &Machine) -> String {
     // no_timer_check and nowatchdog: under emulation timers are late. clocksource=hpet: the TSC's rate is measured at
-    // boot, against timers that are late. panic=-1 with -no-reboot ends QEMU at a panic.
+    // boot, against timers that are late. panic=-1 with -no-reboot ends QEMU at a panic; where a machine may reset, the
+    // panicked kernel stays, for the runner to see it and kill QEMU.
     let mut words = vec![
         "console=ttyS1",
         "loglevel=4",
-        "panic=-1",
+        if machine.resets == 0 { "panic=-1" } else { "panic=0" },
         "no_timer_check",
         "nowatchdog",
         "clocksource=hpet",
@@ -228,6 +232,15 @@ mod tests {
         let line = line(&Machine::new([]).memory_mib(512).kernel_arg("a=1").kernel_arg("b"));
         assert_eq!(values(&line, "-m"), ["512"]);
         assert!(values(&line, "-append")[0].ends_with(" a=1 b"));
+    }
+
+    #[test]
+    fn only_a_machine_that_may_reset_goes_on_after_a_reset() {
+        for (resets, ends, panic) in [(0, true, "panic=-1"), (1, false, "panic=0")] {
+            let line = line(&Machine::new([]).resets(resets));
+            assert_eq!(line.iter().any(|flag| flag == "-no-reboot"), ends);
+            assert!(values(&line, "-append")[0].split(' ').any(|word| word == panic), "{resets}");
+        }
     }
 
     #[test]

@@ -94,12 +94,14 @@ pub struct Machine {
     pub(crate) iommu: Iommu,
     pub(crate) memory_mib: u32,
     pub(crate) kernel_args: Vec<String>,
+    pub(crate) resets: u32,
 }
 
 impl Machine {
     /// A machine with these PFs, an IOMMU with interrupt remapping, and 1 GiB of memory.
     pub fn new(pfs: impl IntoIterator<Item = Pf>) -> Self {
-        Self { pfs: pfs.into_iter().collect(), iommu: Iommu::On, memory_mib: 1024, kernel_args: Vec::new() }
+        let pfs = pfs.into_iter().collect();
+        Self { pfs, iommu: Iommu::On, memory_mib: 1024, kernel_args: Vec::new(), resets: 0 }
     }
 
     /// With this IOMMU.
@@ -113,6 +115,15 @@ impl Machine {
     #[must_use]
     pub fn memory_mib(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
+        self
+    }
+
+    /// With so many resets: after each the job begins anew, and finds its disk, /job and all, as it left it, the rest as
+    /// after any power cycle. `DOORBELL_BOOT` tells it which boot it is, from 1, and `doorbell-reset` is the guest's
+    /// command to make one. A machine that no resets are granted to ends at the first, as an error.
+    #[must_use]
+    pub fn resets(mut self, resets: u32) -> Self {
+        self.resets = resets;
         self
     }
 

@@ -69,6 +69,9 @@ struct MachineFlags {
     /// One more argument for the guest's kernel
     #[arg(long, value_name = "ARG")]
     kernel_arg: Vec<String>,
+    /// How often the machine may reset; the command then begins anew, with the boot's number in DOORBELL_BOOT
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    resets: u32,
 }
 
 #[derive(Debug, Args)]
@@ -84,7 +87,7 @@ struct JobFlags {
 impl MachineFlags {
     fn machine(self) -> anyhow::Result<Machine> {
         let pfs = if self.pfs.is_empty() { vec![Pf::virtio(4)?] } else { self.pfs };
-        let machine = Machine::new(pfs).iommu(self.iommu).memory_mib(self.memory);
+        let machine = Machine::new(pfs).iommu(self.iommu).memory_mib(self.memory).resets(self.resets);
         Ok(self.kernel_arg.into_iter().fold(machine, Machine::kernel_arg))
     }
 }

@@ -19,6 +19,9 @@ use crate::testbed::Testbed;
 
 /// How much of the log an error shows.
 const TAIL_LINES: usize = 30;
+/// What the kernel says first of a panic, and last.
+const PANIC: &str = "Kernel panic - not syncing";
+const PANIC_END: &str = "---[ end Kernel panic";
 
 /// A line of a machine's log, without its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,7 @@ impl fmt::Display for Line<'_> {
 /// How long the stages of a run took, all from QEMU's start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Times {
-    /// Until the guest started the job.
+    /// Until the guest started the job, the first time if it did so again after a reset.
     pub ready: Duration,
     /// Until the job had ended and its results were written.
     pub done: Duration,
@@ -93,6 +96,14 @@ pub enum RunError {
         /// The log's last lines.
         tail: String,
     },
+    /// The machine reset more often than it may; QEMU is killed.
+    #[error("the machine reset more than {allowed} times; its log ends:\n{tail}")]
+    Resets {
+        /// [`Machine::resets`].
+        allowed: u32,
+        /// The log's last lines.
+        tail: String,
+    },
     /// QEMU ended, and the guest left no exit code.
     #[error("the machine ended ({status}) before the job was done; its log ends:\n{tail}")]
     Ended {
@@ -120,17 +131,16 @@ pub(crate) fn job(
         output: String::new(),
         all: String::new(),
         times: Times::default(),
+        boots: 0,
         sink,
     };
-    let status = follow(testbed, command, job.time_limit, &mut log)?;
+    let status = follow(testbed, command, job.time_limit, machine.resets, &mut log)?;
     log.times.total = log.start.elapsed();
     match share.exit_code() {
         Some(exit_code) => {
             Ok(Outcome { exit_code, output: log.output, log: log.all, times: log.times, share })
         }
-        None if log.all.contains("Kernel panic - not syncing") => {
-            Err(RunError::Panic { tail: tail(&log.all) })
-        }
+        None if log.all.contains(PANIC) => Err(RunError::Panic { tail: tail(&log.all) }),
         None => Err(RunError::Ended { status, tail: tail(&log.all) }),
     }
 }
@@ -150,11 +160,12 @@ pub(crate) fn shell(testbed: &Testbed, machine: &Machine, job: &Job, accel: Acce
     Err(RunError::Ended { status, tail: tail(&log) })
 }
 
-/// Follows QEMU to its end, or kills it at the limit.
+/// Follows QEMU to its end, or kills it at the limit, at a panic that would keep it, and at a reset too many.
 fn follow(
     testbed: &Testbed,
     command: Command,
     limit: Duration,
+    resets: u32,
     log: &mut Log<'_>,
 ) -> Result<ExitStatus, RunError> {
     thread::scope(|scope| {
@@ -168,7 +179,15 @@ fn follow(
         scope.spawn(move || read_lines(errors, Source::Machine, &machine_lines));
         loop {
             match received.recv_timeout(limit.saturating_sub(log.start.elapsed())) {
-                Ok((source, line)) => log.add(source, &line),
+                Ok((source, line)) => {
+                    log.add(source, &line);
+                    if log.boots > resets + 1 {
+                        return Err(RunError::Resets { allowed: resets, tail: tail(&log.all) });
+                    }
+                    if resets > 0 && matches!(source, Source::Machine) && line.contains(PANIC_END) {
+                        return Err(RunError::Panic { tail: tail(&log.all) });
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(RunError::TimeLimit { limit, tail: tail(&log.all) });
                 }
@@ -205,6 +224,8 @@ struct Log<'a> {
     output: String,
     all: String,
     times: Times,
+    /// How often the guest has said that it is ready.
+    boots: u32,
     sink: &'a mut dyn FnMut(Line<'_>),
 }
 
@@ -218,7 +239,13 @@ impl Log<'_> {
             }
             Source::Machine => match text {
                 // The init's reports are ours.
-                "@testbed ready" => return self.times.ready = self.start.elapsed(),
+                "@testbed ready" => {
+                    self.boots += 1;
+                    if self.boots == 1 {
+                        self.times.ready = self.start.elapsed();
+                    }
+                    return;
+                }
                 "@testbed done" => return self.times.done = self.start.elapsed(),
                 _ => Line::Machine(text),
             },
@@ -267,11 +294,12 @@ mod tests {
             output: String::new(),
             all: String::new(),
             times: Times::default(),
+            boots: 0,
             sink: &mut sink,
         };
         received.iter().for_each(|(source, line)| log.add(source, &line));
         assert_eq!(log.output, format!("{long}\nlast\n"));
-        assert!(log.times.ready > Duration::ZERO);
+        assert!(log.times.ready > Duration::ZERO && log.boots == 1);
         assert_eq!(shown, [long.as_str(), "last", "machine: panic"]);
     }
 }

@@ -72,6 +72,36 @@ fn vfio_and_vdpa_take_vfs() {
 }
 
 #[test]
+fn testpmd_answers_pings_through_a_vf() {
+    let script = "
+        cd /sys/bus/pci/devices
+        modprobe vfio-pci
+        echo 0 >0000:01:00.0/sriov_drivers_autoprobe
+        echo 2 >0000:01:00.0/sriov_numvfs
+        echo vfio-pci >0000:01:00.1/driver_override
+        echo virtio-pci >0000:01:00.2/driver_override
+        for vf in 0000:01:00.1 0000:01:00.2; do echo $vf >../drivers_probe; done
+        netdev=$(ls 0000:01:00.2/virtio*/net)
+        ip addr add 10.9.0.3/24 dev $netdev
+        ip link set $netdev up
+        mkdir /dev/hugepages
+        mount -t hugetlbfs hugetlbfs /dev/hugepages
+        echo 64 >/proc/sys/vm/nr_hugepages
+        # Without -i it ends at a key or the end of its input.
+        mkfifo /tmp/input
+        sleep 1000 >/tmp/input &
+        dpdk-testpmd -l 0,1 -n 1 -m 64 --no-telemetry -a 0000:01:00.1 -- --forward-mode=icmpecho --auto-start \
+            --total-num-mbufs=2048 </tmp/input >/tmp/testpmd 2>&1 &
+        until grep -q 'Checking link' /tmp/testpmd; do
+            kill -0 $! || { cat /tmp/testpmd; exit 1; }
+            sleep 0.1
+        done
+        # It answers ARP as well, for whatever address.
+        ping -c 3 -i 0.2 -W 5 10.9.0.77 | grep -c 'bytes from'";
+    assert_eq!(run(&Machine::new([virtio(2)]), &sh(script)).output, "3\n");
+}
+
+#[test]
 fn iommu_off_means_no_groups() {
     let machine = Machine::new([virtio(1)]).iommu(Iommu::Off);
     let script = "echo 1 >/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs
@@ -125,6 +155,44 @@ fn time_limit_ends_the_machine_and_shows_the_log() {
 fn panic_of_the_kernel_is_an_error_with_its_log() {
     let job = sh("echo told; sleep 0.2; echo c >/proc/sysrq-trigger");
     let error = try_run(&Machine::new([]), &job).unwrap_err();
+    assert!(matches!(&error, RunError::Panic { tail } if tail.contains("sysrq")), "{error}");
+}
+
+#[test]
+fn power_cycle_keeps_the_disk_and_loses_the_rest() {
+    let machine = Machine::new([virtio(2)]).resets(1);
+    let script = "
+        echo boot $DOORBELL_BOOT disk $(cat /var/lib/kept 2>/dev/null) run $(cat /run/lost 2>/dev/null)
+        cd /sys/bus/pci/devices/0000:01:00.0
+        cat sriov_numvfs
+        cat /proc/sys/kernel/random/boot_id >>/job/out/boots
+        [ $DOORBELL_BOOT = 1 ] || exit 7
+        echo yes >/var/lib/kept
+        echo yes >/run/lost
+        echo 2 >sriov_numvfs
+        doorbell-reset";
+    let outcome = run(&machine, &sh(script));
+    assert_eq!(outcome.output, "boot 1 disk run\n0\nboot 2 disk yes run\n0\n");
+    assert_eq!(outcome.exit_code, 7);
+    let boots = std::fs::read_to_string(outcome.out().join("boots")).unwrap();
+    let boots: Vec<_> = boots.lines().collect();
+    assert_eq!(boots.len(), 2);
+    assert_ne!(boots[0], boots[1]);
+}
+
+#[test]
+fn more_resets_than_granted_are_an_error() {
+    let job = sh("echo boot $DOORBELL_BOOT; doorbell-reset");
+    let error = try_run(&Machine::new([]).resets(1), &job).unwrap_err();
+    assert!(matches!(&error, RunError::Resets { allowed: 1, tail } if tail.contains("boot 2")), "{error}");
+    let error = try_run(&Machine::new([]), &job).unwrap_err();
+    assert!(matches!(&error, RunError::Ended { tail, .. } if tail.contains("boot 1")), "{error}");
+}
+
+#[test]
+fn panic_is_an_error_where_resets_are_granted_too() {
+    let job = sh("echo told; sleep 0.2; echo c >/proc/sysrq-trigger");
+    let error = try_run(&Machine::new([]).resets(5), &job).unwrap_err();
     assert!(matches!(&error, RunError::Panic { tail } if tail.contains("sysrq")), "{error}");
 }
 

@@ -1,5 +1,7 @@
 //! The verdict against layouts of real VFs and against broken ones.
 
+mod pages;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -108,14 +110,6 @@ fn a_page_a_queue_rings_the_queue() {
 fn one_doorbell_for_all_rings_the_device() {
     let doorbell = Vf::usual().notify(4, 0x3000, 2, 0).verify().unwrap();
     assert_eq!((doorbell.granularity, doorbell.stride), (Granularity::Device, 0));
-}
-
-#[test]
-fn larger_pages_are_computed_with() {
-    // 64 KiB pages: the whole BAR is one page, and the registers are in it.
-    let vf = Vf::usual().bar(4, 0xe0_0000_0000, 0x10000, 0x200).bar(1, 0xfe80_0000, 0x10000, 0x200);
-    let refusal = vf.notify(4, 0x3000, 0x1000, 4).verify_with(0x10000).unwrap_err();
-    assert_eq!(refusal.verdict(), "shared");
 }
 
 #[test]

@@ -8,5 +8,6 @@ mod fake_plugin;
 mod node;
 mod pod_resources;
 mod pre_start;
+mod reboot;
 mod registration;
 mod restart;

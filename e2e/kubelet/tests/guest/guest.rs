@@ -16,30 +16,38 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Guest {
     pub(crate) kubelet: Kubelet,
     containerd: Option<Containerd>,
-    folder: TempDir,
+    folder: PathBuf,
     since: Instant,
+    _temporary: Option<TempDir>,
 }
 
 impl Guest {
     pub(crate) async fn new() -> Self {
-        let since = Instant::now();
         let folder = tempfile::tempdir_in("/run").unwrap();
-        let (conf, bin) = (folder.path().join("net.d"), folder.path().join("bin"));
+        let guest = Self::on(folder.path()).await;
+        Self { _temporary: Some(folder), ..guest }
+    }
+
+    /// On a folder that is there already, or is to stay.
+    pub(crate) async fn on(folder: &Path) -> Self {
+        let since = Instant::now();
+        let (conf, bin) = (folder.join("net.d"), folder.join("bin"));
         for folder in [&conf, &bin] {
             fs::create_dir_all(folder).unwrap();
         }
-        fs::write(conf.join("10-pods.conflist"), conflist(folder.path())).unwrap();
+        fs::write(conf.join("10-pods.conflist"), conflist(folder)).unwrap();
         let plugin = bin.join("recorded-ptp");
-        fs::write(&plugin, recorded_ptp(folder.path())).unwrap();
+        fs::write(&plugin, recorded_ptp(folder)).unwrap();
         fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
 
         let containerd = Containerd::start(ContainerdConfig::new(conf, bin)).await.unwrap();
         println!("containerd is ready after {:.1?}", since.elapsed());
-        let mut config = KubeletConfig::new(folder.path().join("kubelet"));
+        let mut config = KubeletConfig::new(folder.join("kubelet"));
         config.runtime = Some(containerd.socket());
         let kubelet = Kubelet::start(config).await.unwrap();
         kubelet.wait_network_ready(LIMIT).await.unwrap();
-        let mut guest = Self { kubelet, containerd: Some(containerd), folder, since };
+        let folder = folder.to_owned();
+        let mut guest = Self { kubelet, containerd: Some(containerd), folder, since, _temporary: None };
         guest.step("kubelet and network ready");
         guest
     }
@@ -79,7 +87,7 @@ impl Guest {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 }
 

@@ -21,8 +21,9 @@ use std::time::Duration;
 use doorbell_common::error::chain;
 use e2e_testbed::{Job, Machine, Testbed};
 
-/// The argument that says that this is the guest.
+/// The arguments that say that this is the guest, and which tests it is for.
 const IN_GUEST: &str = "in-the-guest";
+const POWER_CYCLE: &str = "power-cycle";
 /// For all tests, on a busy host.
 const TIME_LIMIT: Duration = Duration::from_secs(400);
 
@@ -36,24 +37,37 @@ macro_rules! run {
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some(IN_GUEST) => in_the_guest(),
+        Some(POWER_CYCLE) => power_cycle(),
         // What test runners ask for; to them all of it is one test.
         Some("--list") => println!("guest: test"),
         Some(filter) if !filter.starts_with('-') && !"guest".contains(filter) => {}
-        _ => on_the_host(),
+        _ => {
+            on_the_host(IN_GUEST, &Machine::new([]));
+            on_the_host(POWER_CYCLE, &Machine::new([]).resets(1));
+        }
     }
 }
 
-fn on_the_host() {
+fn on_the_host(tests: &str, machine: &Machine) {
     let testbed = Testbed::open(&|step| println!("testbed: {step}"));
     let testbed = testbed.unwrap_or_else(|error| panic!("{}", chain(&error)));
-    let job = Job::program(std::env::current_exe().unwrap(), [IN_GUEST]).time_limit(TIME_LIMIT);
-    let outcome = testbed.run(&Machine::new([]), &job, &mut |line| println!("{line}"));
+    let job = Job::program(std::env::current_exe().unwrap(), [tests]).time_limit(TIME_LIMIT);
+    let outcome = testbed.run(machine, &job, &mut |line| println!("{line}"));
     let outcome = outcome.unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert_eq!(outcome.exit_code, 0, "a test in the guest failed");
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn power_cycle() {
+    let runtime = runtime();
+    run!(runtime: restarts::a_pod_of_before_a_power_cycle_is_started_again_by_a_new_process);
+}
+
 fn in_the_guest() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = runtime();
     run!(runtime:
         pods::a_pod_lives_from_its_sandbox_to_its_removal,
         pods::exit_codes_and_both_streams_are_seen,
@@ -65,5 +79,6 @@ fn in_the_guest() {
         devices::the_answer_is_what_the_container_sees,
         devices::a_refused_pre_start_leaves_no_container,
         restarts::a_running_pod_is_readmitted_without_its_plugin_and_a_stopped_one_is_not,
+        restarts::a_pod_of_before_the_reboot_is_started_again_from_the_checkpoint,
     );
 }

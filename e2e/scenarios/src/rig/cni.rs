@@ -10,6 +10,7 @@ use tokio::process::Command;
 use crate::rig::node::BIN;
 
 /// What the binary answered.
+#[derive(Debug)]
 pub(crate) struct Answer(Output);
 
 impl Answer {
@@ -17,6 +18,12 @@ impl Answer {
     pub(crate) fn failed(&self) -> Result<Value> {
         ensure!(!self.0.status.success(), "it succeeded: {}", String::from_utf8_lossy(&self.0.stdout));
         self.document()
+    }
+
+    /// Its stdout as it came; fails if it failed.
+    pub(crate) fn bytes(&self) -> Result<&[u8]> {
+        ensure!(self.0.status.success(), "it failed: {}", String::from_utf8_lossy(&self.0.stdout));
+        Ok(&self.0.stdout)
     }
 
     /// Its result, null where it has none; fails if it failed.
@@ -41,9 +48,20 @@ pub(crate) async fn add_device(container: &str, pod: &str, device: &str) -> Resu
     call("ADD", container, pod, json!({ "deviceID": device })).await
 }
 
+/// ADD with more in the configuration, for a network of its own.
+pub(crate) async fn add_with(container: &str, pod: &str, extra: Value) -> Result<Answer> {
+    call("ADD", container, pod, extra).await
+}
+
+/// DEL with more in the configuration.
+pub(crate) async fn del_with(container: &str, pod: &str, extra: Value) -> Result<Answer> {
+    call("DEL", container, pod, extra).await
+}
+
 /// ADD behind another plugin.
 pub(crate) async fn add_chained(container: &str, pod: &str, previous: &str) -> Result<Answer> {
-    call("ADD", container, pod, json!({ "prevResult": serde_json::from_str::<Value>(previous)? })).await
+    let conf = format!(r#"{{"cniVersion":"1.0.0","name":"test","type":"doorbell","prevResult":{previous}}}"#);
+    invoke("ADD", container, pod, &conf).await
 }
 
 /// DEL, as it comes when the namespace is gone.
@@ -56,6 +74,11 @@ async fn call(verb: &str, container: &str, pod: &str, extra: Value) -> Result<An
     if let (Some(conf), Some(extra)) = (conf.as_object_mut(), extra.as_object()) {
         conf.extend(extra.clone());
     }
+    invoke(verb, container, pod, &conf.to_string()).await
+}
+
+/// Calls the binary as a runtime does, with these bytes as its configuration.
+async fn invoke(verb: &str, container: &str, pod: &str, conf: &str) -> Result<Answer> {
     let mut child = Command::new(format!("{BIN}/doorbell"))
         .env_clear()
         .env("CNI_COMMAND", verb)
@@ -63,14 +86,14 @@ async fn call(verb: &str, container: &str, pod: &str, extra: Value) -> Result<An
         .env("CNI_IFNAME", "net1")
         .env("CNI_NETNS", if verb == "DEL" { "" } else { "/run/netns/none" })
         .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}"))
-        .env("CNI_PATH", BIN)
+        .env("CNI_PATH", format!("{BIN}:/usr/lib/cni"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .context("run the CNI binary")?;
     let mut stdin = child.stdin.take().context("the CNI binary has no stdin")?;
-    stdin.write_all(conf.to_string().as_bytes()).await?;
+    stdin.write_all(conf.as_bytes()).await?;
     drop(stdin);
     Ok(Answer(child.wait_with_output().await?))
 }

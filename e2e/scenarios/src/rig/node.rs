@@ -15,7 +15,7 @@ const CNI_BIN: &str = "/opt/cni/bin";
 const NETWORK_READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The chain of a cluster whose pods have a network of their own, and our plugin behind it.
-const CONFLIST: &str = r#"{
+pub(crate) const CHAINED: &str = r#"{
   "cniVersion": "1.0.0",
   "name": "pod-network",
   "plugins": [
@@ -31,11 +31,32 @@ pub(crate) struct Node {
     _containerd: Containerd,
 }
 
+/// How a node differs from most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    /// Whether containerd takes CDI names.
+    pub(crate) cdi: bool,
+    /// The pods' network.
+    pub(crate) conflist: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { cdi: true, conflist: CHAINED }
+    }
+}
+
 impl Node {
     /// Installs the CNI binary and the chain, and starts both.
     pub(crate) async fn start() -> Result<Self> {
-        install_cni()?;
-        let containerd = Containerd::start(ContainerdConfig::new(CNI_CONF, CNI_BIN)).await?;
+        Self::with(Setup::default()).await
+    }
+
+    /// Likewise, on a node that differs.
+    pub(crate) async fn with(Setup { cdi, conflist }: Setup) -> Result<Self> {
+        install_cni(conflist)?;
+        let containerd =
+            Containerd::start(ContainerdConfig { cdi, ..ContainerdConfig::new(CNI_CONF, CNI_BIN) }).await?;
         let mut config = KubeletConfig::new("/var/lib/kubelet");
         config.runtime = Some(containerd.socket());
         let kubelet = Kubelet::start(config).await?;
@@ -44,10 +65,10 @@ impl Node {
     }
 }
 
-fn install_cni() -> Result<()> {
+fn install_cni(conflist: &str) -> Result<()> {
     fs::create_dir_all(CNI_CONF)?;
     fs::create_dir_all(CNI_BIN)?;
-    fs::write(Path::new(CNI_CONF).join("10-pod-network.conflist"), CONFLIST)?;
+    fs::write(Path::new(CNI_CONF).join("10-pod-network.conflist"), conflist)?;
     let installed = Path::new(CNI_BIN).join("doorbell");
     fs::copy(Path::new(BIN).join("doorbell"), &installed).context("install the CNI binary")?;
     fs::set_permissions(&installed, fs::Permissions::from_mode(0o755))?;

@@ -4,10 +4,15 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use doorbell_common::kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
+use doorbell_common::kubelet::deviceplugin::{
+    AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse, PreStartContainerRequest,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::process::{Child, Command};
+use tonic::transport::{Channel, Endpoint};
 
 use crate::rig::node::{BIN, command};
 
@@ -57,16 +62,61 @@ pub(crate) async fn scan() -> Result<Vec<Value>> {
     Ok(serde_json::from_str(&command(&program(), &["scan", "--config", CONFIG, "--output", "json"]).await?)?)
 }
 
+/// `explain` as a program sees it.
+pub(crate) async fn explain(address: &str) -> Result<Value> {
+    let arguments = ["explain", address, "--config", CONFIG, "--output", "json"];
+    Ok(serde_json::from_str(&command(&program(), &arguments).await?)?)
+}
+
+/// `explain` as a person sees it.
+pub(crate) async fn explain_text(address: &str) -> Result<String> {
+    command(&program(), &["explain", address, "--config", CONFIG]).await
+}
+
+/// What `explain` found by one check.
+pub(crate) fn check<'a>(explanation: &'a Value, name: &str) -> Result<&'a Value> {
+    let mut checks = explanation["checks"].as_array().context("an explanation without checks")?.iter();
+    checks.find(|check| check["name"] == name).with_context(|| format!("no check `{name}`: {explanation}"))
+}
+
+/// What the plugin answers when the kubelet is about to start a container with this device.
+pub(crate) async fn pre_start(pool: &str, id: &str) -> Result<Result<(), tonic::Status>> {
+    let request = PreStartContainerRequest { devices_ids: vec![id.to_owned()] };
+    Ok(dial(pool).await?.pre_start_container(request).await.map(drop))
+}
+
+/// What it answers when it is asked for a device.
+pub(crate) async fn allocate(
+    pool: &str,
+    id: &str,
+) -> Result<Result<ContainerAllocateResponse, tonic::Status>> {
+    let devices_ids = vec![id.to_owned()];
+    let request = AllocateRequest { container_requests: vec![ContainerAllocateRequest { devices_ids }] };
+    match dial(pool).await?.allocate(request).await {
+        Ok(answer) => {
+            let answer = answer.into_inner().container_responses.into_iter().next();
+            Ok(Ok(answer.context("Allocate answered nothing")?))
+        }
+        Err(status) => Ok(Err(status)),
+    }
+}
+
+/// The plugin itself, past the kubelet.
+async fn dial(pool: &str) -> Result<DevicePluginClient<Channel>> {
+    let socket = format!("unix:///var/lib/kubelet/device-plugins/doorbell-{pool}.sock");
+    Ok(DevicePluginClient::new(Endpoint::from_shared(socket)?.connect().await?))
+}
+
 /// The row of one VF.
 pub(crate) fn row<'a>(rows: &'a [Value], address: &str) -> Result<&'a Value> {
     rows.iter().find(|row| row["address"] == address).with_context(|| format!("scan shows no {address}"))
 }
 
-fn write_config(config: &str) -> Result<()> {
+pub(crate) fn write_config(config: &str) -> Result<()> {
     std::fs::create_dir_all("/etc/doorbell")?;
     Ok(std::fs::write(CONFIG, config)?)
 }
 
-fn program() -> String {
+pub(crate) fn program() -> String {
     format!("{BIN}/doorbell-device-plugin")
 }

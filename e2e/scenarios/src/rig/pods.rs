@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use doorbell_common::formats::descriptor::{self, Attachment};
+use doorbell_common::formats::descriptor::{self, Attachment, Device};
 use doorbell_common::host::Host;
 use doorbell_common::subdevice::DeviceId;
 use e2e_kubelet::{ContainerSpec, Kubelet, PodSpec, PodUid};
@@ -14,7 +14,7 @@ use crate::rig::outside;
 
 /// The one container of a probe pod.
 pub(crate) const CONTAINER: &str = "probe";
-const PROBE: &str = "/doorbell-probe";
+pub(crate) const PROBE: &str = "/doorbell-probe";
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const DONE_WITHIN: Duration = Duration::from_secs(90);
 
@@ -47,18 +47,39 @@ pub(crate) fn answering(name: &str, resource: &str, address: &str) -> PodSpec {
 }
 
 fn pod(name: &str, resource: &str, command: &[&str]) -> PodSpec {
-    let container = ContainerSpec::new(CONTAINER)
+    PodSpec::new(name).container(probe(CONTAINER, resource, command))
+}
+
+/// A container with one device of `resource` that runs the probe with these arguments behind its name.
+pub(crate) fn probe(name: &str, resource: &str, command: &[&str]) -> ContainerSpec {
+    ContainerSpec::new(name)
         .command(command.iter().copied())
         .mount_ro(format!("{BIN}/doorbell-probe"), PROBE)
-        .resource(resource, 1);
-    PodSpec::new(name).container(container)
+        .resource(resource, 1)
 }
 
 /// The one device that the kubelet gave the pod.
 pub(crate) fn device(kubelet: &Kubelet, pod: &PodUid, resource: &str) -> Result<DeviceId> {
-    let devices = kubelet.devices(pod, CONTAINER).remove(resource).unwrap_or_default();
-    let [id] = devices.as_slice() else { bail!("pod {pod} holds {devices:?} of {resource}, not one") };
+    device_of(kubelet, pod, CONTAINER, resource)
+}
+
+/// The one device that the kubelet gave a container of the pod.
+pub(crate) fn device_of(
+    kubelet: &Kubelet,
+    pod: &PodUid,
+    container: &str,
+    resource: &str,
+) -> Result<DeviceId> {
+    let devices = kubelet.devices(pod, container).remove(resource).unwrap_or_default();
+    let [id] = devices.as_slice() else {
+        bail!("container {container} of pod {pod} holds {devices:?} of {resource}, not one")
+    };
     Ok(id.parse()?)
+}
+
+/// What the plugin says of the device in its descriptor.
+pub(crate) fn described(id: &DeviceId) -> Result<Device> {
+    descriptor::read_device(&Host::real(), id)?.with_context(|| format!("nobody describes {id}"))
 }
 
 /// What the CNI left in the device's descriptor, if anything.
@@ -70,15 +91,25 @@ pub(crate) fn attachment(id: &DeviceId) -> Result<Option<Attachment>> {
 
 /// Waits until the container drives its device.
 pub(crate) async fn up(kubelet: &Kubelet, pod: &PodUid) -> Result<Up> {
-    match event(kubelet, pod, "up", UP_WITHIN).await? {
+    up_in(kubelet, pod, CONTAINER).await
+}
+
+/// Waits until a container of the pod drives its device.
+pub(crate) async fn up_in(kubelet: &Kubelet, pod: &PodUid, container: &str) -> Result<Up> {
+    match event(kubelet, pod, container, "up", UP_WITHIN).await? {
         Event::Up(up) => Ok(up),
         other => bail!("the probe said {other:?} instead of up"),
     }
 }
 
+/// Waits until the container has mapped what it was to map, or could not: the event either way.
+pub(crate) async fn mapped(kubelet: &Kubelet, pod: &PodUid) -> Result<Event> {
+    event(kubelet, pod, CONTAINER, "mapped", UP_WITHIN).await
+}
+
 /// Waits until the container is done: it drove its device, rang its doorbell and had every ping answered.
 pub(crate) async fn done(kubelet: &Kubelet, pod: &PodUid) -> Result<Done> {
-    let done = match event(kubelet, pod, "done", DONE_WITHIN).await? {
+    let done = match event(kubelet, pod, CONTAINER, "done", DONE_WITHIN).await? {
         Event::Done(done) => done,
         other => bail!("the probe said {other:?} instead of done"),
     };
@@ -95,10 +126,16 @@ pub(crate) async fn done(kubelet: &Kubelet, pod: &PodUid) -> Result<Done> {
 }
 
 /// The first line of the container's log that is this event or an error.
-async fn event(kubelet: &Kubelet, pod: &PodUid, wanted: &str, within: Duration) -> Result<Event> {
+async fn event(
+    kubelet: &Kubelet,
+    pod: &PodUid,
+    container: &str,
+    wanted: &str,
+    within: Duration,
+) -> Result<Event> {
     let is = |line: &str, event: &str| line.contains(&format!(r#""event":"{event}""#));
     let line = kubelet
-        .wait_log_line(pod, CONTAINER, |line| is(line, wanted) || is(line, "error"), within)
+        .wait_log_line(pod, container, |line| is(line, wanted) || is(line, "error"), within)
         .await
         .with_context(|| format!("wait for `{wanted}` of the probe"))?;
     serde_json::from_str(&line).with_context(|| format!("the probe printed {line}"))

@@ -1,0 +1,203 @@
+//! The network configuration, parsed into types: what it asks for makes sense before anything is done.
+
+use doorbell_common::formats::cni::{
+    Delegating, IpamConf, NetConf, RuntimeConfig, VERSIONS, Versioned, code, ip_prefix,
+};
+use doorbell_common::formats::descriptor::IpPrefix;
+use doorbell_common::formats::devinfo;
+use doorbell_common::subdevice::DeviceId;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::device_info::DeviceInfoFile;
+use crate::failure::Failure;
+use crate::ipam;
+use crate::mac::MacAddress;
+
+/// What an ADD is to do.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Protocol version of configuration and result.
+    pub cni_version: String,
+    /// Network name.
+    pub network: String,
+    /// The device that it names.
+    pub device: Option<DeviceId>,
+    /// MAC address that the runtime asks for.
+    pub mac: Option<MacAddress>,
+    /// The IPAM plugin that gives addresses.
+    pub ipam: Option<ipam::Name>,
+    /// Addresses that the runtime asks for, where no IPAM plugin gives any.
+    pub ips: Vec<IpPrefix>,
+    /// Where the runtime wants the attachment's device-info file.
+    pub device_info: Option<DeviceInfoFile>,
+    /// The result of the plugin before us, as it came; there only in a chain.
+    pub previous: Option<Box<RawValue>>,
+}
+
+impl Config {
+    /// Parses the configuration of an ADD.
+    pub fn parse(stdin: &[u8]) -> Result<Self, Failure> {
+        version(stdin)?;
+        let conf: NetConf = decode(stdin)?;
+        if conf.name.is_empty() {
+            return Err(bad("the network has no name"));
+        }
+        let runtime = conf.runtime_config.clone().unwrap_or_default();
+        let ipam = conf.ipam.as_ref().and_then(IpamConf::named).map(ipam).transpose()?;
+        if ipam.is_some() && conf.prev_result.is_some() {
+            return Err(bad("a chained doorbell takes no ipam"));
+        }
+        // An IPAM plugin reads runtimeConfig.ips itself, and in its own way.
+        let wanted = runtime.ips.as_deref().filter(|_| ipam.is_none()).unwrap_or_default();
+        Ok(Self {
+            device: device(&conf, &runtime)?,
+            mac: runtime.mac.as_deref().map(mac).transpose()?,
+            ips: ips(wanted)?,
+            ipam,
+            device_info: runtime.device_info_file.as_deref().map(device_info).transpose()?,
+            cni_version: conf.cni_version,
+            network: conf.name,
+            previous: conf.prev_result,
+        })
+    }
+
+    /// Refuses to give several devices what was asked for one: a MAC address that stands twice is a fault of its own.
+    pub fn fits(&self, devices: usize) -> Result<(), Failure> {
+        let asked = [
+            ("mac", self.mac.is_some()),
+            ("ips", !self.ips.is_empty()),
+            ("CNIDeviceInfoFile", self.device_info.is_some()),
+        ];
+        match asked.into_iter().find(|(_, asked)| *asked) {
+            Some((name, _)) if devices > 1 => {
+                Err(bad(format!("runtimeConfig.{name} is for one device, and {devices} are to be wired")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses a configuration of a version that is not spoken; the verbs that need no more of it ask no more.
+pub fn version(stdin: &[u8]) -> Result<(), Failure> {
+    let conf: Versioned = decode(stdin)?;
+    if !VERSIONS.contains(&conf.cni_version.as_str()) {
+        let msg = format!("cniVersion {} is not spoken", conf.cni_version);
+        return Err(Failure::new(code::INCOMPATIBLE_VERSION, msg)
+            .with_details(format!("spoken: {}", VERSIONS.join(", "))));
+    }
+    Ok(())
+}
+
+/// The IPAM plugin that may have leased something by this configuration, at DEL: what ADD refuses has leased nothing,
+/// and DEL carries the result of its own ADD as `prevResult`, which makes no chain.
+#[must_use]
+pub fn leasing(stdin: &[u8]) -> Option<ipam::Name> {
+    serde_json::from_slice::<Delegating>(stdin).ok()?.ipam?.named()?.parse().ok()
+}
+
+fn decode<'a, T: Deserialize<'a>>(stdin: &'a [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(stdin).map_err(|error| {
+        Failure::new(code::DECODE, "the network configuration can't be read").because(&error)
+    })
+}
+
+fn bad(msg: impl Into<String>) -> Failure {
+    Failure::new(code::BAD_CONFIG, msg)
+}
+
+/// Multus says the device in up to three places, which must agree.
+fn device(conf: &NetConf, runtime: &RuntimeConfig) -> Result<Option<DeviceId>, Failure> {
+    let places = [&conf.device_id, &conf.pci_bus_id, &runtime.device_id];
+    let mut named: Option<&String> = None;
+    for device in places.into_iter().flatten() {
+        if let Some(other) = named.filter(|other| *other != device) {
+            return Err(bad(format!("the configuration names two devices: {other} and {device}")));
+        }
+        named = Some(device);
+    }
+    named.map(|id| id.parse().map_err(|_| bad(format!("deviceID `{id}` is no device id")))).transpose()
+}
+
+fn ipam(text: &str) -> Result<ipam::Name, Failure> {
+    text.parse().map_err(|_| bad(format!("ipam.type `{text}` is no file name")))
+}
+
+fn mac(text: &str) -> Result<MacAddress, Failure> {
+    text.parse().map_err(|_| bad(format!("runtimeConfig.mac `{text}` is no MAC address")))
+}
+
+fn device_info(text: &str) -> Result<DeviceInfoFile, Failure> {
+    let elsewhere = |_| {
+        bad(format!(
+            "runtimeConfig.CNIDeviceInfoFile `{text}` is no CNI plugin's file below {}",
+            devinfo::FOLDER
+        ))
+    };
+    text.parse().map_err(elsewhere)
+}
+
+fn ips(texts: &[String]) -> Result<Vec<IpPrefix>, Failure> {
+    let parse = |(index, text): (usize, &String)| {
+        let bad = || bad(format!("runtimeConfig.ips[{index}] `{text}` is no address with a prefix length"));
+        ip_prefix(text).ok_or_else(bad)
+    };
+    texts.iter().enumerate().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(with: &str) -> Result<Config, Failure> {
+        Config::parse(format!(r#"{{"cniVersion":"1.0.0","name":"n"{with}}}"#).as_bytes())
+    }
+
+    fn refused(with: &str) -> (u32, String) {
+        let failure = parse(with).unwrap_err();
+        (failure.code, failure.msg)
+    }
+
+    #[test]
+    fn the_places_of_a_device_must_agree() {
+        let same = parse(r#","deviceID":"0000:01:00.1","pciBusID":"0000:01:00.1""#).unwrap();
+        assert_eq!(same.device.unwrap().as_str(), "0000:01:00.1");
+        assert_eq!(
+            refused(r#","deviceID":"0000:01:00.1","runtimeConfig":{"deviceID":"0000:01:00.2"}"#),
+            (7, "the configuration names two devices: 0000:01:00.1 and 0000:01:00.2".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for (ip, good) in
+            [("10.0.0.1/24", true), ("fd00::1/128", true), ("10.0.0.1", false), ("::/129", false)]
+        {
+            assert_eq!(parse(&format!(r#","runtimeConfig":{{"ips":["{ip}"]}}"#)).is_ok(), good, "{ip}");
+        }
+        assert_eq!(
+            refused(r#","runtimeConfig":{"ips":["10.0.0.1/24","10.0.0.2/33"]}"#),
+            (7, "runtimeConfig.ips[1] `10.0.0.2/33` is no address with a prefix length".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_is_for_one_device_is_not_given_to_two() {
+        let conf = parse(r#","runtimeConfig":{"mac":"02:00:00:00:00:01"}"#).unwrap();
+        assert!(conf.fits(0).is_ok() && conf.fits(1).is_ok());
+        let failure = conf.fits(2).unwrap_err();
+        assert_eq!(
+            (failure.code, failure.msg.as_str()),
+            (7, "runtimeConfig.mac is for one device, and 2 are to be wired")
+        );
+    }
+
+    #[test]
+    fn bad_configurations_have_their_codes() {
+        let code = |stdin: &[u8]| Config::parse(stdin).unwrap_err().code;
+        assert_eq!(code(b"{"), code::DECODE);
+        assert_eq!(code(br#"{"name":"n"}"#), code::DECODE);
+        assert_eq!(code(br#"{"cniVersion":"0.2.0","name":"n"}"#), code::INCOMPATIBLE_VERSION);
+        assert_eq!(code(br#"{"cniVersion":"1.0.0","name":""}"#), code::BAD_CONFIG);
+    }
+}
