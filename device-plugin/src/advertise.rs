@@ -154,8 +154,10 @@ fn status(refusal: &Refusal) -> Status {
         Refusal::NoPool(_) | Refusal::Unpublished(_) | Refusal::NotRecorded(_) => {
             Status::unavailable(refusal.to_string())
         }
-        Refusal::Changed { .. } | Refusal::NoRecord { .. } | Refusal::Stale(_) | Refusal::NotWired { .. } => {
-            Status::failed_precondition(refusal.to_string())
-        }
+        Refusal::Changed { .. }
+        | Refusal::NoRecord { .. }
+        | Refusal::CdiIsOff(_)
+        | Refusal::Stale(_)
+        | Refusal::NotWired { .. } => Status::failed_precondition(refusal.to_string()),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use doorbell_common::allocation::{self, Stale};
+use doorbell_common::allocation::{self, By, Stale};
 use doorbell_common::claim;
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
@@ -58,6 +58,11 @@ pub enum Refusal {
         /// Why it says nothing.
         why: String,
     },
+    /// The kubelet replays a CDI name, and nothing answers to it any more.
+    #[error(
+        "the kubelet replays the CDI name of {0}, and containers get their devices by DeviceSpec now: delete the pod to have it allocated anew"
+    )]
+    CdiIsOff(DeviceId),
     /// What the kubelet replays is no longer true.
     #[error(transparent)]
     Stale(#[from] Stale),
@@ -108,7 +113,11 @@ pub fn may_start(host: &Host, inventory: &Inventory, name: &PoolName, ids: &[Str
     for Eligible { id, nodes, .. } in devices {
         let unrecorded = |why| Refusal::NoRecord { id: id.clone(), file: allocation::path(id), why };
         let record = allocation::read(host, id).map_err(|error| unrecorded(chain(&error)))?;
-        record.ok_or_else(|| unrecorded("no such file".to_owned()))?.holds(&pool.resource, nodes)?;
+        let record = record.ok_or_else(|| unrecorded("no such file".to_owned()))?;
+        record.holds(&pool.resource, nodes)?;
+        if record.by == By::Cdi && !inventory.cdi {
+            return Err(Refusal::CdiIsOff(id.clone()));
+        }
         if pool.require_cni {
             wired(host, id).map_err(|why| Refusal::NotWired { id: id.clone(), pool: name.clone(), why })?;
         }

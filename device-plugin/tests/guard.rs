@@ -99,6 +99,19 @@ fn a_device_that_was_allocated_may_start() {
 }
 
 #[test]
+fn a_cdi_name_that_nothing_answers_to_any_more_is_not_started() {
+    let mut plugin = Plugin::with(BY_CDI, "");
+    plugin.allocate().unwrap();
+    plugin.config = plugin.config.replace(BY_CDI, BY_NODES);
+    plugin.restart();
+    assert_eq!(
+        said(plugin.start()),
+        "the kubelet replays the CDI name of 0000:01:00.1, and containers get their devices by DeviceSpec now: delete \
+         the pod to have it allocated anew"
+    );
+}
+
+#[test]
 fn a_group_that_a_reboot_renumbered_is_not_started_by_its_old_number() {
     let mut plugin = Plugin::by_nodes();
     plugin.allocate().unwrap();

@@ -108,10 +108,10 @@ pub fn examine(host: &Host, address: PciAddress, checks: &mut Checks) -> Result<
     checks.step("pf-driver", format_args!("{folder}/physfn/vfio-dev"), pf, |()| {
         "the PF is on no VFIO driver".to_owned()
     })?;
-    let safe = match vfio::unsafe_interrupts(host).map_err(unreadable)? {
+    let safe = vfio::unsafe_interrupts(host).map_err(unreadable).and_then(|module| match module {
         Some(module) => Err(Refusal::UnsafeInterrupts(module)),
         None => Ok(()),
-    };
+    });
     let parameters = format_args!("{}", vfio::UNSAFE_INTERRUPTS_FILES);
     checks.step("safe-interrupts", parameters, safe, |()| "unsafe interrupts are not allowed".to_owned())?;
     Ok(Isolation { class: Class::IommuRid, group })

@@ -88,7 +88,7 @@ umount "$WORK/root"
 step "make the image"
 cd "$WORK/root"
 install -m755 "$INPUTS/guest/init" sbin/doorbell-init
-install -m755 "$INPUTS/guest/reset" sbin/doorbell-reset
+install -m755 "$INPUTS/guest/doorbell-reset" sbin/doorbell-reset
 mkdir -p job usr/lib/modules
 echo testbed >etc/hostname
 : >etc/fstab

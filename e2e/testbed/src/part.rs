@@ -33,7 +33,10 @@ pub(crate) const KERNEL: Part = Part {
 pub(crate) const ROOT: Part = Part {
     name: "root",
     recipe: include_str!("../parts/root.sh"),
-    inputs: &[("guest/init", include_str!("../guest/init")), ("guest/reset", include_str!("../guest/reset"))],
+    inputs: &[
+        ("guest/init", include_str!("../guest/init")),
+        ("guest/doorbell-reset", include_str!("../guest/doorbell-reset")),
+    ],
 };
 
 /// Names one state of a part's inputs, in hex.

@@ -62,7 +62,12 @@ pub fn of_device(resource: &str, id: &DeviceId) -> String {
 
 /// The plugins' files of all resources below a prefix (`doorbell.dev`), sorted.
 pub fn of_prefix(host: &Host, prefix: &str) -> host::Result<Vec<String>> {
-    let ours = |name: &String| name.starts_with(&format!("{prefix}-")) && name.ends_with(SUFFIX);
+    // A pool's name has no dot: what has one before the id's first colon is of a longer prefix.
+    let is_of_a_pool = |rest: &str| !rest.split(':').next().unwrap_or_default().contains('.');
+    let ours = |name: &String| {
+        let rest = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(SUFFIX));
+        rest.is_some_and(is_of_a_pool)
+    };
     Ok(host.list(PLUGINS)?.into_iter().filter(ours).map(|name| format!("{PLUGINS}/{name}")).collect())
 }
 
@@ -76,6 +81,19 @@ mod tests {
         let json: serde_json::Value = serde_json::from_slice(&info.document()).unwrap();
         let pci = serde_json::json!({ "pci-address": "0000:01:00.1", "pf-pci-address": "0000:01:00.0" });
         assert_eq!(json, serde_json::json!({ "type": "pci", "version": "1.1.0", "pci": pci }));
+    }
+
+    #[test]
+    fn files_of_a_longer_prefix_are_not_ours() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        let id = "0000:01:00.1".parse().unwrap();
+        let files = ["doorbell.dev/fast", "doorbell.dev-x.com/fast", "doorbell.devel/fast"]
+            .map(|r| of_device(r, &id));
+        for file in &files {
+            host.keep_as(file, b"{}").unwrap();
+        }
+        assert_eq!(of_prefix(&host, "doorbell.dev").unwrap(), files[..1]);
     }
 
     #[test]

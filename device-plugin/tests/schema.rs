@@ -1,0 +1,181 @@
+//! The published schemas hold for what is written, and for nothing with a field more.
+
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used)]
+
+mod node;
+
+use std::fs;
+use std::path::Path;
+
+use doorbell_common::formats::descriptor::{API_VERSION, Attachment, IpPrefix, Trial};
+use doorbell_device_plugin::config::Config;
+use doorbell_device_plugin::{explain, publish};
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+use node::broken::{self, Broken};
+use node::{GOOD, Node, PAGE};
+
+const CONFIG: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- {name: fast, access: vfio, select: {pfNames: [ens1f0]}, iommufd: auto}
+";
+const NAMES: [&str; 3] = ["explain", "device", "attachment"];
+
+fn schema(name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema");
+    serde_json::from_str(&fs::read_to_string(folder.join(format!("{name}.schema.json"))).unwrap()).unwrap()
+}
+
+fn validator(name: &str) -> Validator {
+    jsonschema::draft202012::options().should_validate_formats(true).build(&schema(name)).unwrap()
+}
+
+fn assert_valid(name: &str, document: &Value) {
+    let validator = validator(name);
+    let errors: Vec<String> = validator.iter_errors(document).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{document:#}");
+}
+
+/// The first VF explained, as `--output json` prints it.
+fn explanation(node: &Node, config: Option<&Config>) -> Value {
+    let explained = explain::explain(&node.host(), config, "0000:01:00.1".parse().unwrap(), PAGE);
+    serde_json::to_value(explained.unwrap()).unwrap()
+}
+
+fn explanations() -> Vec<Value> {
+    let config = Config::parse("pools.yaml", CONFIG).unwrap();
+    let whole = [Node::with(&[GOOD]), Node::with_cdevs(&[GOOD])];
+    let nodes = whole.into_iter().chain(broken::nodes().into_iter().map(|Broken { node, .. }| node));
+    nodes.flat_map(|node| [explanation(&node, Some(&config)), explanation(&node, None)]).collect()
+}
+
+/// `device.json` as the plugin writes it on a node.
+fn described(node: &Node) -> Value {
+    publish::all(&node.host(), &node.inventory(CONFIG)).unwrap();
+    serde_json::from_str(&node.text("run/doorbell/devices/0000:01:00.1/device.json")).unwrap()
+}
+
+/// On a node with groups alone, and on one with each device's own node, which has a NUMA node too.
+fn devices() -> [Value; 2] {
+    let with_cdevs = Node::with_cdevs(&[GOOD]);
+    with_cdevs.write("sys/bus/pci/devices/0000:01:00.1/numa_node", b"1\n");
+    [described(&Node::with(&[GOOD])), described(&with_cdevs)]
+}
+
+/// The least and the most that an attachment holds.
+fn attachments() -> [Value; 2] {
+    let least = Attachment {
+        api_version: API_VERSION.to_owned(),
+        interface: "eth0".to_owned(),
+        mac: None,
+        ips: Vec::new(),
+        trial: Trial { region: 4, offset: 0x3000, length: 0x1000, micros: 8000 },
+        memlock_limit: None,
+    };
+    let ip = |address: &str, prefix| IpPrefix { address: address.parse().unwrap(), prefix };
+    let most = Attachment {
+        mac: Some("02:00:00:00:00:01".to_owned()),
+        ips: vec![ip("192.0.2.7", 24), ip("2001:db8::7", 64)],
+        memlock_limit: Some(8 << 20),
+        ..least.clone()
+    };
+    [least, most].map(|attachment| serde_json::to_value(attachment).unwrap())
+}
+
+fn documents() -> Vec<(&'static str, Value)> {
+    let explanations = explanations().into_iter().map(|document| ("explain", document));
+    let devices = devices().into_iter().map(|document| ("device", document));
+    let attachments = attachments().into_iter().map(|document| ("attachment", document));
+    explanations.chain(devices).chain(attachments).collect()
+}
+
+/// Pointers to every object in a document, itself included.
+fn objects(document: &Value, pointer: &str) -> Vec<String> {
+    let inner = |(key, value): (String, &Value)| objects(value, &format!("{pointer}/{key}"));
+    match document {
+        Value::Object(fields) => {
+            let inner = fields.iter().flat_map(|(key, value)| inner((key.clone(), value)));
+            std::iter::once(pointer.to_owned()).chain(inner).collect()
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().flat_map(|(index, value)| inner((index.to_string(), value))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn each_schema_is_one() {
+    for name in NAMES {
+        jsonschema::meta::validate(&schema(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn what_explain_prints_is_valid() {
+    for document in explanations() {
+        assert_valid("explain", &document);
+    }
+}
+
+#[test]
+fn descriptors_with_either_pair_of_nodes_are_valid() {
+    let devices = devices();
+    let [by_group, by_device] = devices.each_ref().map(|device| &device["nodes"]);
+    assert_eq!(*by_group, json!({ "group": "/dev/vfio/7", "container": "/dev/vfio/vfio" }));
+    assert_eq!(*by_device, json!({ "device": "/dev/vfio/devices/vfio0", "iommu": "/dev/iommu" }));
+    for document in devices {
+        assert_valid("device", &document);
+    }
+}
+
+#[test]
+fn attachments_are_valid() {
+    for document in attachments() {
+        assert_valid("attachment", &document);
+    }
+}
+
+#[test]
+fn a_foreign_field_is_refused_wherever_it_stands() {
+    for (name, document) in documents() {
+        let validator = validator(name);
+        for pointer in objects(&document, "") {
+            let mut document = document.clone();
+            document.pointer_mut(&pointer).unwrap()["foreign"] = json!(1);
+            assert!(!validator.is_valid(&document), "{name} takes a field in `{pointer}`");
+        }
+    }
+}
+
+#[test]
+fn a_descriptor_with_nodes_of_both_pairs_is_refused() {
+    let [mut by_group, by_device] = devices();
+    by_group["nodes"]["device"] = by_device["nodes"]["device"].clone();
+    assert!(!validator("device").is_valid(&by_group));
+}
+
+#[test]
+fn another_version_is_refused() {
+    for (name, mut document) in documents() {
+        document["apiVersion"] = json!("doorbell.dev/v2");
+        assert!(!validator(name).is_valid(&document), "{name}");
+    }
+}
+
+/// Every field of a schema is in what is written, or it tells of something that is not there.
+#[test]
+fn no_schema_tells_of_a_field_that_nothing_writes() {
+    for name in NAMES {
+        let written = documents();
+        let written =
+            |key: &String| written.iter().any(|(of, document)| *of == name && !document[key].is_null());
+        let schema = schema(name);
+        let unwritten: Vec<&String> =
+            schema["properties"].as_object().unwrap().keys().filter(|key| !written(key)).collect();
+        assert!(unwritten.is_empty(), "{name}: {unwritten:?}");
+    }
+}
