@@ -170,8 +170,9 @@ fn memory_facts(page: u64, checks: &mut Checks) {
             Err(errno) => errno.to_string(),
         };
         format!(
-            "{limit}; what a consumer maps for DMA, huge pages included, counts against its own limit, and fails with \
-             ENOMEM beyond it, unless it has CAP_IPC_LOCK"
+            "{limit}; what a consumer maps for DMA, huge pages included, counts against its own limit (by the device's \
+             own node: together with what its user's other processes mapped), and fails with ENOMEM beyond it, unless \
+             it has CAP_IPC_LOCK"
         )
     });
 }

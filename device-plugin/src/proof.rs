@@ -1,4 +1,4 @@
-//! The proof of isolated interrupts: one attach a PF, kept until the node reboots.
+//! The proof of isolated interrupts: one attach a PF and boot.
 //!
 //! Without interrupt remapping a VF looks isolated in every file of sysfs; only attaching it shows the difference. The
 //! attach opens its group, or the VF itself where the kernel has no groups, and that resets it. So it is done on a VF
@@ -10,14 +10,16 @@ use doorbell_common::claim;
 use doorbell_common::error::chain;
 use doorbell_common::host::{self, Host};
 use doorbell_common::isolation::{Isolation, Refusal};
+use doorbell_common::kernel::boot;
 use doorbell_common::kernel::iommu::GroupId;
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::trial::{self, TrialError};
 
 use crate::discovery::{Survey, Vf};
 
-/// A file a PF whose VFs attach; /run is empty after a reboot, and so is the proof.
-const FOLDER: &str = "/run/doorbell/attaches";
+/// A file a PF whose VFs attach, with the boot in which they did. Not below /run, which somebody may empty while every
+/// VF is in use and none could be attached to show it again.
+const FOLDER: &str = "/var/lib/doorbell/attaches";
 
 /// What an attach showed of a PF's VFs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +57,15 @@ pub fn file(pf: PciAddress) -> String {
     format!("{FOLDER}/{pf}")
 }
 
-/// Keeps that a PF's VFs attach.
-pub fn keep(host: &Host, pf: PciAddress) -> host::Result<()> {
-    host.keep_as(file(pf), b"")
+/// Keeps that a PF's VFs attach in this boot.
+fn keep(host: &Host, pf: PciAddress) -> host::Result<()> {
+    host.keep_as(file(pf), boot::id(host)?.as_bytes())
+}
+
+fn is_kept(host: &Host, pf: PciAddress) -> bool {
+    let kept = host.read_text_if_any(file(pf)).ok().flatten();
+    // What can't be read is not known: the attach is made again, or the VFs stay unproven.
+    kept.is_some_and(|kept| boot::id(host).is_ok_and(|boot| kept == boot))
 }
 
 fn unproven(group: GroupId, reason: &str) -> Refusal {
@@ -65,8 +73,7 @@ fn unproven(group: GroupId, reason: &str) -> Refusal {
 }
 
 fn prove(host: &Host, pf: PciAddress, survey: &Survey, may_open: &impl Fn(PciAddress) -> bool) -> Proof {
-    let file = file(pf);
-    if host.exists(&file) {
+    if is_kept(host, pf) {
         return Proof::Attaches;
     }
     let ours = |address: &PciAddress, vf: &Vf| vf.pf == pf && vf.device.on_vfio && may_open(*address);

@@ -1,5 +1,5 @@
 //! What others read of the advertised devices, written before they are advertised: descriptors for containers, CDI
-//! specifications for the runtime, device-info for meta-plugins; and for our own next start, that their PFs are proven.
+//! specifications for the runtime, device-info for meta-plugins.
 //!
 //! A file that is right already is not written. What belongs to no advertised device is taken away, but for the
 //! descriptors of devices that are claimed: their pods are still there.
@@ -9,25 +9,18 @@ mod descriptor;
 mod devinfo;
 pub mod renew;
 
-use std::collections::BTreeSet;
-
 use doorbell_common::formats;
 use doorbell_common::host::{self, Host};
-use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::subdevice::DeviceId;
 
 use crate::config::PoolName;
 use crate::inventory::{Inventory, Pool};
-use crate::proof;
 
 /// Brings all files in line with the inventory.
 pub fn all(host: &Host, inventory: &Inventory) -> host::Result<()> {
     descriptor::publish(host, inventory)?;
     cdi::publish(host, inventory)?;
-    devinfo::publish(host, inventory)?;
-    // It was kept when it was proven; whoever empties /run takes it away with the rest, and by the next start every VF
-    // may be in use.
-    proven(inventory).into_iter().try_for_each(|pf| proof::keep(host, pf))
+    devinfo::publish(host, inventory)
 }
 
 /// The first published file that is gone.
@@ -44,12 +37,7 @@ fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
             |id| [formats::descriptor::device_file(id), formats::devinfo::of_device(&pool.resource, id)];
         specification.into_iter().chain(pool.devices.keys().flat_map(of_device)).collect::<Vec<_>>()
     };
-    pools.flat_map(of_pool).chain(proven(inventory).into_iter().map(proof::file))
-}
-
-/// PFs whose VFs are advertised, which they are only once one of them has attached.
-fn proven(inventory: &Inventory) -> BTreeSet<PciAddress> {
-    inventory.pools.values().flat_map(|pool| pool.devices.values().map(|device| device.pf)).collect()
+    pools.flat_map(of_pool)
 }
 
 /// The first file that is gone of those that a container with these devices rests on.

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use node::{GOOD, Node, PF, Vf};
+use node::{GOOD, Node, Vf};
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1
@@ -47,7 +47,7 @@ impl Running {
         let inventory = node.inventory(CONFIG);
         publish::all(&node.host(), &inventory).unwrap();
         let published = files(&node);
-        assert_eq!(published.len(), 7, "two descriptors, specifications, device-infos; a PF: {published:?}");
+        assert_eq!(published.len(), 6, "two descriptors, two specifications, two device-infos");
         let (inventory, receiver) = watch::channel(Arc::new(inventory));
         let closing = CancellationToken::new();
         let task = tokio::spawn(renew::keep(node.host(), receiver, closing.clone()));
@@ -194,14 +194,4 @@ async fn a_wipe_while_the_plugin_closes_does_not_hold_it_up() {
     // Whether it has seen the first event by now, and waits for the last, or not.
     tokio::task::yield_now().await;
     running.end().await;
-}
-
-#[test]
-fn a_proof_that_was_wiped_is_kept_anew() {
-    let node = Node::with(&[GOOD]);
-    let inventory = node.inventory(CONFIG);
-    let proof = format!("/run/doorbell/attaches/{PF}");
-    node.host().remove(&proof).unwrap();
-    publish::all(&node.host(), &inventory).unwrap();
-    assert!(node.host().exists(&proof), "a VF is in the inventory because its PF's VFs attach");
 }

@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::formats::descriptor;
 use crate::host::{self, Host, HostError};
+use crate::kernel::boot;
 use crate::subdevice::DeviceId;
 
 const FOLDER: &str = "/var/lib/doorbell/claims";
 const SUFFIX: &str = ".json";
 const API_VERSION: &str = "doorbell.dev/v1";
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// An ADD holds the lock for its trial mapping: some 300 ms, or 2 s while a killed holder goes.
 const LOCK_FOR: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ pub struct Claim {
     api_version: String,
     /// The device.
     pub id: DeviceId,
-    /// Boot in which it was made (`/proc/sys/kernel/random/boot_id`).
+    /// Boot in which it was made ([`boot::id`]).
     boot: String,
     /// The attachment that holds it.
     pub holder: Holder,
@@ -118,7 +118,7 @@ pub struct Lock {
 impl Claim {
     /// A claim of this boot with nothing done yet.
     pub fn new(host: &Host, id: DeviceId, holder: Holder) -> host::Result<Self> {
-        Ok(Self { api_version: API_VERSION.to_owned(), id, boot: boot(host)?, holder, undo: Vec::new() })
+        Ok(Self { api_version: API_VERSION.to_owned(), id, boot: boot::id(host)?, holder, undo: Vec::new() })
     }
 }
 
@@ -183,7 +183,7 @@ pub fn write(host: &Host, claim: &Claim) -> Result<(), ClaimError> {
 /// The claim on a device that was made in this boot, if it has one.
 pub fn of_this_boot(host: &Host, id: &DeviceId) -> Result<Option<Claim>, ClaimError> {
     let Some(claim) = read(host, id)? else { return Ok(None) };
-    let boot = boot(host)?;
+    let boot = boot::id(host)?;
     Ok(Some(claim).filter(|claim| claim.boot == boot))
 }
 
@@ -192,10 +192,6 @@ pub fn of_this_boot(host: &Host, id: &DeviceId) -> Result<Option<Claim>, ClaimEr
 #[must_use]
 pub fn may_be_in_use(host: &Host, id: &DeviceId) -> bool {
     !matches!(of_this_boot(host, id), Ok(None))
-}
-
-fn boot(host: &Host) -> host::Result<String> {
-    host.read_text(BOOT_ID)
 }
 
 /// Removes a claim; fine where there is none.
@@ -246,15 +242,15 @@ mod tests {
     fn a_claim_of_an_earlier_boot_is_nobodys() {
         let root = tempfile::tempdir().unwrap();
         let host = Host::at(root.path());
-        let boot = |id: &[u8]| {
+        let booted = |id: &[u8]| {
             host.make_folder("/proc/sys/kernel/random").unwrap();
-            host.replace(BOOT_ID, id).unwrap();
+            host.replace(boot::ID, id).unwrap();
         };
-        boot(b"b1\n");
+        booted(b"b1\n");
         assert!(!may_be_in_use(&host, &claim().id));
         write(&host, &claim()).unwrap();
         assert!(may_be_in_use(&host, &claim().id));
-        boot(b"b2\n");
+        booted(b"b2\n");
         assert!(!may_be_in_use(&host, &claim().id));
         host.replace(path(&claim().id), b"{").unwrap();
         assert!(may_be_in_use(&host, &claim().id));

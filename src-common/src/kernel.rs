@@ -1,5 +1,6 @@
 //! The kernel's objects, one kind a file: what sysfs and the device nodes say, without judgement.
 
+pub mod boot;
 pub mod iommu;
 pub mod memory;
 

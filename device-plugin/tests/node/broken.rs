@@ -43,7 +43,7 @@ pub(crate) fn nodes() -> Vec<Broken> {
         changed("safe-interrupts", &|node| {
             node.write("sys/module/iommufd/parameters/allow_unsafe_interrupts", b"Y\n");
         }),
-        changed("attach", &|node| node.remove(&format!("run/doorbell/attaches/{PF}"))),
+        changed("attach", &|node| node.remove(&format!("var/lib/doorbell/attaches/{PF}"))),
         changed("vfio-driver", &|node| {
             fs::remove_dir_all(node.at(&vf("vfio-dev"))).unwrap();
             node.remove(&vf("driver"));

@@ -72,7 +72,7 @@ impl Node {
         let devices = node.root.path().join("sys/bus/pci/devices");
         fs::create_dir_all(devices.join(PF).join("net/ens1f0")).unwrap();
         node.write(&format!("sys/bus/pci/devices/{PF}/sriov_totalvfs"), b"8\n");
-        node.write(&format!("run/doorbell/attaches/{PF}"), b"");
+        node.boot("b1");
         node.write("dev/vfio/vfio", b"");
         for (index, vf) in vfs.iter().enumerate() {
             let address = format!("0000:01:00.{}", index + 1);
@@ -113,17 +113,17 @@ impl Node {
         fs::create_dir_all(self.at(&format!("sys/kernel/iommu_groups/{group}/devices/{address}"))).unwrap();
     }
 
-    /// Another boot: /run is empty, but for the attach that the plugin's next start shows again.
+    /// Another boot: /run is empty.
     pub(crate) fn reboot(&self, boot: &str) {
         for folder in ["run", "var/run"] {
             let _ = fs::remove_dir_all(self.at(folder));
         }
-        self.write(&format!("run/doorbell/attaches/{PF}"), b"");
         self.boot(boot);
     }
 
-    /// What tells this boot from others.
+    /// What tells this boot from others; in it too the PF's VFs were seen to attach.
     pub(crate) fn boot(&self, id: &str) {
+        self.write(&format!("var/lib/doorbell/attaches/{PF}"), id.as_bytes());
         self.write("proc/sys/kernel/random/boot_id", format!("{id}\n").as_bytes());
     }
 

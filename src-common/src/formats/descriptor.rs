@@ -150,7 +150,8 @@ pub struct Memory {
 #[serde(rename_all = "kebab-case")]
 pub enum Locked {
     /// Every mapped byte, huge pages included, counts against RLIMIT_MEMLOCK; beyond it the mapping fails with
-    /// ENOMEM, unless the process has CAP_IPC_LOCK (VFIO type1 and iommufd).
+    /// ENOMEM, unless the process has CAP_IPC_LOCK. By the group (VFIO type 1) a process counts alone, by the device's
+    /// own node (iommufd) together with the other processes of its user.
     MemlockUnlessIpcLock,
 }
 
