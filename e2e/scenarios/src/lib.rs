@@ -13,6 +13,7 @@ mod isolation;
 mod kubelet_restart;
 mod late_del;
 mod main_job;
+mod memlock;
 mod power_cycle;
 mod reboot;
 mod refusals;
@@ -20,6 +21,7 @@ mod rig;
 mod sharing;
 mod sole_network;
 mod story;
+mod testpmd;
 mod ways;
 
 use std::future::Future;
@@ -53,7 +55,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 16] = [
+pub const SCENARIOS: [Scenario; 18] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -68,6 +70,8 @@ pub const SCENARIOS: [Scenario; 16] = [
     scenario!(reboot::reboot_by_cdi on Machine::new([Pf::virtio(2)?, Pf::virtio(2)?, Pf::virtio(1)?])),
     scenario!(reboot::reboot_by_device_spec on Machine::new([Pf::virtio(2)?, Pf::virtio(2)?, Pf::virtio(1)?])),
     scenario!(power_cycle::power_cycle on Machine::new([Pf::virtio(2)?, Pf::virtio(2)?]).resets(1)),
+    scenario!(testpmd::testpmd on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?])),
+    scenario!(memlock::memlock on Machine::new([Pf::virtio(4)?])),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
 ];

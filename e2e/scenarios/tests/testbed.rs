@@ -93,3 +93,13 @@ fn replayed_nodes_of_another_device_are_refused_after_a_reboot() {
 fn a_pod_has_its_own_device_after_a_power_cycle() {
     scenario("power_cycle");
 }
+
+#[test]
+fn dpdk_answers_pings_on_the_vf_that_it_was_given() {
+    scenario("testpmd");
+}
+
+#[test]
+fn a_consumer_maps_what_it_may_lock_and_more_with_the_capability() {
+    scenario("memlock");
+}
