@@ -181,7 +181,7 @@ async fn a_changed_inventory_is_published() {
     let mut without = Inventory::clone(&running.inventory.borrow());
     without.pools.get_mut(&"rest".parse().unwrap()).unwrap().devices.clear();
     let whole = running.inventory.send_replace(Arc::new(without));
-    running.until(|node| files(node).len() == 4).await;
+    running.until(|node| files(node).len() == 3).await;
     running.inventory.send_replace(whole);
     running.all_back().await;
     running.end().await;
