@@ -6,8 +6,8 @@ use e2e_kubelet::{Kubelet, PodSpec};
 
 use crate::Story;
 use crate::rig::WITHIN;
-use crate::rig::node::Node;
-use crate::rig::plugin::Plugin;
+use crate::rig::node::{Node, command};
+use crate::rig::plugin::{self, Plugin};
 use crate::rig::{outside, pods};
 
 const CONFIG: &str = "\
@@ -27,7 +27,7 @@ pools:
   iommufd: auto
   nodeMode: '0666'
   select: {pfNames: ['0000:01:00.0#2']}
-  prepare: {}
+  prepare: {driver: virtio-vfio-pci}
 ";
 const OUTSIDE: &str = "0000:01:00.4";
 const NOBODY: u32 = 65534;
@@ -35,6 +35,8 @@ const NOBODY: u32 = 65534;
 pub(crate) async fn ways(story: Story) -> Result<()> {
     let node = Node::start().await?;
     let kubelet = &node.kubelet;
+    // A variant driver: VFIO, by another name.
+    command("modprobe", &["virtio-vfio-pci"]).await?;
     let _plugin = Plugin::start(CONFIG).await?;
     for pool in ["group", "own-node", "for-all"] {
         kubelet.wait_allocatable(&format!("doorbell.dev/{pool}"), 1, WITHIN).await?;
@@ -55,6 +57,9 @@ pub(crate) async fn ways(story: Story) -> Result<()> {
     drive(&story, kubelet, "group", nobody, "10.9.0.13").await?;
     let by_own = drive(&story, kubelet, "for-all", nobody, "10.9.0.14").await?;
     ensure!(matches!(by_own, Nodes::Cdev { .. }), "auto does not take the device's own node: {by_own}");
+    let rows = plugin::scan().await?;
+    let variant = plugin::row(&rows, "0000:01:00.3")?;
+    ensure!(variant["driver"] == "virtio-vfio-pci" && variant["advertised"] == true, "{variant}");
     story.tell(format!("containers that run as user {NOBODY} drive their devices all the same"));
     Ok(())
 }
