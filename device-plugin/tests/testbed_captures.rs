@@ -104,6 +104,6 @@ fn on_larger_pages_the_same_doorbell_is_shared() {
     let check = explanation.checks.iter().find(|check| check.name == "doorbell-pages").unwrap();
     assert_eq!(
         check.found,
-        "shared: the common configuration (BAR 4 0x0..0x1000) meets the doorbell's pages 0x0..0x4000"
+        "shared: the device configuration (BAR 4 0x2000..0x3000) meets the doorbell's pages 0x0..0x4000"
     );
 }

@@ -145,6 +145,20 @@ async fn podresources(story: &Story, kubelet: &Kubelet) -> Result<()> {
     cni::del("c1").await?.succeeded()?;
     story.tell("five times refused by the kubelet's rate limit, ADD goes through");
 
+    // An older kubelet: no Get, and ended pods are listed with what they held.
+    kubelet.remove_pod(&pod).await?;
+    kubelet.set_get_enabled(false);
+    kubelet.set_list_terminated(true);
+    let Admission::Admitted(pod) = kubelet.admit(pods::answering("asked", FAST, "10.9.0.11")).await? else {
+        anyhow::bail!("the pod was not admitted again");
+    };
+    let refused = cni::add("c1", "asked").await?.failed()?;
+    let expected = "it lists 2 pods of that name, a former one among them";
+    ensure!(refused["code"] == 11 && refused["details"].to_string().contains(expected), "{refused}");
+    story.tell(format!("an older kubelet that lists a pod's predecessor too: {expected}"));
+    kubelet.set_get_enabled(true);
+    kubelet.set_list_terminated(false);
+
     // The double keeps its sockets' files when it stops, as a killed kubelet does.
     kubelet.stop().await;
     std::fs::remove_file(POD_RESOURCES)?;

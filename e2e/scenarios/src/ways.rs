@@ -27,7 +27,7 @@ pools:
   iommufd: auto
   nodeMode: '0666'
   select: {pfNames: ['0000:01:00.0#2']}
-  prepare: {driver: virtio-vfio-pci}
+  prepare: {driver: virtio_vfio_pci}
 ";
 const OUTSIDE: &str = "0000:01:00.4";
 const NOBODY: u32 = 65534;
@@ -36,7 +36,7 @@ pub(crate) async fn ways(story: Story) -> Result<()> {
     let node = Node::start().await?;
     let kubelet = &node.kubelet;
     // A variant driver: VFIO, by another name.
-    command("modprobe", &["virtio-vfio-pci"]).await?;
+    command("modprobe", &["virtio_vfio_pci"]).await?;
     let _plugin = Plugin::start(CONFIG).await?;
     for pool in ["group", "own-node", "for-all"] {
         kubelet.wait_allocatable(&format!("doorbell.dev/{pool}"), 1, WITHIN).await?;
@@ -59,7 +59,7 @@ pub(crate) async fn ways(story: Story) -> Result<()> {
     ensure!(matches!(by_own, Nodes::Cdev { .. }), "auto does not take the device's own node: {by_own}");
     let rows = plugin::scan().await?;
     let variant = plugin::row(&rows, "0000:01:00.3")?;
-    ensure!(variant["driver"] == "virtio-vfio-pci" && variant["advertised"] == true, "{variant}");
+    ensure!(variant["driver"] == "virtio_vfio_pci" && variant["advertised"] == true, "{variant}");
     story.tell(format!("containers that run as user {NOBODY} drive their devices all the same"));
     Ok(())
 }
