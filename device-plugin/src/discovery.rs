@@ -9,6 +9,7 @@ use doorbell_common::error::chain;
 use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::sriov::{self, Pf};
+use doorbell_common::kernel::vfio::Way;
 use doorbell_common::subdevice::SubDevice;
 
 use self::acpi::AcpiIndexes;
@@ -87,7 +88,11 @@ impl Survey {
                 assigned
                     .entry(*address)
                     .and_modify(|assignment| assignment.also.push(pool.name.clone()))
-                    .or_insert_with(|| Assignment { pool: pool.name.clone(), also: Vec::new() });
+                    .or_insert_with(|| Assignment {
+                        pool: pool.name.clone(),
+                        way: pool.iommufd.way(),
+                        also: Vec::new(),
+                    });
             }
         }
         assigned
@@ -143,6 +148,8 @@ fn allows<T>(values: &[T], matches: impl FnMut(&T) -> bool) -> bool {
 pub struct Assignment {
     /// The first pool that selects it.
     pub pool: PoolName,
+    /// The way that consumers of that pool go.
+    pub way: Way,
     /// Later pools that select it too and do not get it: two resources must never list one device.
     pub also: Vec<PoolName>,
 }

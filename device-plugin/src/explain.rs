@@ -57,8 +57,7 @@ pub fn explain(host: &Host, config: Option<&Config>, address: PciAddress, page: 
     let device = SubDevice::examine_keeping(host, address, page, &mut checks)?;
     attach(&survey, &device, pf, &mut checks);
     let assignment = assigned.get(&address);
-    let way =
-        config.zip(assignment).map_or(Way::default(), |(config, assignment)| config.way(&assignment.pool));
+    let way = assignment.map_or(Way::default(), |assignment| assignment.way);
     nodes(host, &device, way, &mut checks);
     selection(config, assignment, &mut checks);
     if let (false, Err(why)) = (device.on_vfio, prepare::free(host, address)) {

@@ -59,7 +59,7 @@ pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec
         .iter()
         .map(|(address, vf)| {
             let binding = bindings.get(address).map(|binding| promise(host, *address, binding));
-            row(host, vf, config, assigned.get(address), binding)
+            row(host, vf, assigned.get(address), binding)
         })
         .collect();
     rows.extend(unreadable(&survey));
@@ -67,15 +67,8 @@ pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec
     Ok(rows)
 }
 
-fn row(
-    host: &Host,
-    vf: &Vf,
-    config: Option<&Config>,
-    assignment: Option<&Assignment>,
-    binding: Option<String>,
-) -> Row {
-    let way =
-        config.zip(assignment).map_or(Way::default(), |(config, assignment)| config.way(&assignment.pool));
+fn row(host: &Host, vf: &Vf, assignment: Option<&Assignment>, binding: Option<String>) -> Row {
+    let way = assignment.map_or(Way::default(), |assignment| assignment.way);
     let Vf { pf, index, device } = vf;
     let function = &device.function;
     let mut reasons = device.eligible(host, way).err().unwrap_or_default();
