@@ -138,6 +138,14 @@ impl Survey {
     }
 }
 
+/// What is said of a VF that later pools select too, if any do.
+#[must_use]
+pub fn overlap(later: &[PoolName]) -> Option<String> {
+    let names: Vec<&str> = later.iter().map(PoolName::as_str).collect();
+    (!names.is_empty())
+        .then(|| format!("selected by {} too: the first pool in the config has it", names.join(", ")))
+}
+
 /// Whether a selector lets a VF through: it is not given, or one of its values matches.
 fn allows<T>(values: &[T], matches: impl FnMut(&T) -> bool) -> bool {
     values.is_empty() || values.iter().any(matches)

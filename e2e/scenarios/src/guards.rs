@@ -78,7 +78,7 @@ async fn explained(story: &Story) -> Result<()> {
     let bare = |check: &Value| check["restsOn"].as_str().is_none_or(str::is_empty);
     ensure!(!checks.iter().any(bare), "a check rests on nothing: {explanation}");
     let overlap = plugin::check(&explanation, "overlap")?;
-    ensure!(overlap["found"] == "selected by rest too, which come later and do not get it", "{overlap}");
+    ensure!(overlap["found"] == "selected by rest too: the first pool in the config has it", "{overlap}");
     let schema: Value = serde_json::from_str(SCHEMA)?;
     let errors: Vec<String> = jsonschema::validator_for(&schema)?
         .iter_errors(&explanation)
@@ -95,6 +95,8 @@ async fn explained(story: &Story) -> Result<()> {
 /// VFs that may not be handed out, each with its reason.
 async fn scanned(story: &Story, kubelet: &Kubelet) -> Result<()> {
     let rows = plugin::scan().await?;
+    let both = plugin::row(&rows, VF)?;
+    ensure!(both["pool"] == "fast" && both["alsoSelectedBy"] == serde_json::json!(["rest"]), "{both}");
     let token = plugin::row(&rows, "0000:02:00.1")?;
     ensure!(
         token["reasons"].to_string().contains("its PF 0000:02:00.0 is on a VFIO driver itself"),
