@@ -1,8 +1,9 @@
 //! `doorbell`, a CNI plugin: wires an allocated sub-device into its pod's sandbox, and undoes it.
 //!
 //! stdout carries the protocol only: a result, an error document, or nothing. The verbs are a file each ([`add`],
-//! [`del`]), over what [`call`] and [`config`] parsed; [`whose`] decides which devices a call is about; [`hold`] locks, claims and undoes; what an ADD does to a
-//! device of one access mode is in that mode's file ([`vfio`]); [`ipam`] has another program give addresses.
+//! [`del`]), over what [`call`] and [`config`] parsed; [`whose`] decides which devices a call is about; [`hold`] locks,
+//! claims and undoes; what an ADD does to a device of one access mode is in that mode's file ([`vfio`]); [`ipam`] has
+//! another program give addresses, [`device_info`] tells meta-plugins of the device.
 
 pub mod add;
 pub mod call;

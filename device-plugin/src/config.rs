@@ -13,7 +13,6 @@ mod virtio;
 
 use std::path::Path;
 
-use doorbell_common::kernel::vfio::Way;
 use serde::{Deserialize, Deserializer, de};
 
 use self::pool::{Contradiction, PoolFields};
@@ -55,9 +54,8 @@ struct File {
 }
 
 /// Versions of the file's shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum ApiVersion {
-    /// The first.
+#[derive(Deserialize)]
+enum ApiVersion {
     #[serde(rename = "doorbell.dev/v1")]
     V1,
 }
@@ -125,13 +123,6 @@ impl Config {
             pools.push(pool);
         }
         Ok(Self { resource_prefix, cdi, containerd_config, pools })
-    }
-
-    /// The way that consumers of a pool go; of a pool that is not there, everybody's.
-    #[must_use]
-    pub fn way(&self, pool: &PoolName) -> Way {
-        let pool = self.pools.iter().find(|other| other.name == *pool);
-        pool.map(|pool| pool.iommufd.way()).unwrap_or_default()
     }
 
     /// Full name of a pool's resource.

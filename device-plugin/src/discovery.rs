@@ -9,6 +9,7 @@ use doorbell_common::error::chain;
 use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::sriov::{self, Pf};
+use doorbell_common::kernel::vfio::Way;
 use doorbell_common::subdevice::SubDevice;
 
 use self::acpi::AcpiIndexes;
@@ -87,7 +88,11 @@ impl Survey {
                 assigned
                     .entry(*address)
                     .and_modify(|assignment| assignment.also.push(pool.name.clone()))
-                    .or_insert_with(|| Assignment { pool: pool.name.clone(), also: Vec::new() });
+                    .or_insert_with(|| Assignment {
+                        pool: pool.name.clone(),
+                        way: pool.iommufd.way(),
+                        also: Vec::new(),
+                    });
             }
         }
         assigned
@@ -133,6 +138,14 @@ impl Survey {
     }
 }
 
+/// What is said of a VF that later pools select too, if any do.
+#[must_use]
+pub fn overlap(later: &[PoolName]) -> Option<String> {
+    let names: Vec<&str> = later.iter().map(PoolName::as_str).collect();
+    (!names.is_empty())
+        .then(|| format!("selected by {} too: the first pool in the config has it", names.join(", ")))
+}
+
 /// Whether a selector lets a VF through: it is not given, or one of its values matches.
 fn allows<T>(values: &[T], matches: impl FnMut(&T) -> bool) -> bool {
     values.is_empty() || values.iter().any(matches)
@@ -143,6 +156,8 @@ fn allows<T>(values: &[T], matches: impl FnMut(&T) -> bool) -> bool {
 pub struct Assignment {
     /// The first pool that selects it.
     pub pool: PoolName,
+    /// The way that consumers of that pool go.
+    pub way: Way,
     /// Later pools that select it too and do not get it: two resources must never list one device.
     pub also: Vec<PoolName>,
 }

@@ -18,7 +18,7 @@ use doorbell_common::kernel::{memory, process};
 use doorbell_common::subdevice::SubDevice;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, PoolName};
+use crate::config::Config;
 use crate::discovery::{self, Assignment, Survey};
 use crate::runtime::{self, CdiChoice};
 use crate::{prepare, proof};
@@ -57,8 +57,7 @@ pub fn explain(host: &Host, config: Option<&Config>, address: PciAddress, page: 
     let device = SubDevice::examine_keeping(host, address, page, &mut checks)?;
     attach(&survey, &device, pf, &mut checks);
     let assignment = assigned.get(&address);
-    let way =
-        config.zip(assignment).map_or(Way::default(), |(config, assignment)| config.way(&assignment.pool));
+    let way = assignment.map_or(Way::default(), |assignment| assignment.way);
     nodes(host, &device, way, &mut checks);
     selection(config, assignment, &mut checks);
     if let (false, Err(why)) = (device.on_vfio, prepare::free(host, address)) {
@@ -105,11 +104,8 @@ fn selection(config: Option<&Config>, assignment: Option<&Assignment>, checks: &
     let rests_on = if config.is_some() { "the config" } else { "no config was given (--config)" };
     let pool = assignment.map(|assignment| &assignment.pool).ok_or("no pool selects it");
     let _ = checks.step("pool", format_args!("{rests_on}"), pool, |pool| format!("selected by {pool}"));
-    if let Some(Assignment { also, .. }) = assignment.filter(|assignment| !assignment.also.is_empty()) {
-        let names: Vec<&str> = also.iter().map(PoolName::as_str).collect();
-        checks.note("overlap", format_args!("{rests_on}"), || {
-            format!("selected by {} too, which come later and do not get it", names.join(", "))
-        });
+    if let Some(overlap) = assignment.and_then(|assignment| discovery::overlap(&assignment.also)) {
+        checks.note("overlap", format_args!("{rests_on}"), || overlap);
     }
 }
 

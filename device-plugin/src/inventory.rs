@@ -96,7 +96,7 @@ fn list(
         for other in &assignment.also {
             warn!(device = %address, pool = %assignment.pool, %other, "selected by two pools: goes to the first");
         }
-        match vf.device.eligible(host, config.way(&assignment.pool)) {
+        match vf.device.eligible(host, assignment.way) {
             Ok(eligible) => {
                 info!(device = %address, pool = %assignment.pool, group = %eligible.isolation.group, "device advertised");
                 pool.devices.insert(eligible.id.clone(), eligible);

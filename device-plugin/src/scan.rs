@@ -10,7 +10,7 @@ use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::vfio::Way;
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{Config, PoolName};
 use crate::discovery::{self, Assignment, Survey, Unreadable, Vf};
 use crate::prepare::{self, Binding};
 use crate::proof;
@@ -41,6 +41,8 @@ pub struct Row {
     pub granularity: Option<Granularity>,
     /// Pool that selects it.
     pub pool: Option<String>,
+    /// Later pools that select it too and do not get it.
+    pub also_selected_by: Vec<PoolName>,
     /// Whether `run` advertises it as it stands.
     pub advertised: bool,
     /// Why not, a reason a line; empty for an advertised one.
@@ -59,7 +61,7 @@ pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec
         .iter()
         .map(|(address, vf)| {
             let binding = bindings.get(address).map(|binding| promise(host, *address, binding));
-            row(host, vf, config, assigned.get(address), binding)
+            row(host, vf, assigned.get(address), binding)
         })
         .collect();
     rows.extend(unreadable(&survey));
@@ -67,15 +69,8 @@ pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec
     Ok(rows)
 }
 
-fn row(
-    host: &Host,
-    vf: &Vf,
-    config: Option<&Config>,
-    assignment: Option<&Assignment>,
-    binding: Option<String>,
-) -> Row {
-    let way =
-        config.zip(assignment).map_or(Way::default(), |(config, assignment)| config.way(&assignment.pool));
+fn row(host: &Host, vf: &Vf, assignment: Option<&Assignment>, binding: Option<String>) -> Row {
+    let way = assignment.map_or(Way::default(), |assignment| assignment.way);
     let Vf { pf, index, device } = vf;
     let function = &device.function;
     let mut reasons = device.eligible(host, way).err().unwrap_or_default();
@@ -99,6 +94,7 @@ fn row(
         doorbell: verdict.map_or_else(Refusal::verdict, |_| "exclusive").to_owned(),
         granularity: verdict.ok().map(|doorbell| doorbell.granularity),
         pool: assignment.map(|assignment| assignment.pool.to_string()),
+        also_selected_by: assignment.map(|assignment| assignment.also.clone()).unwrap_or_default(),
         advertised: reasons.is_empty(),
         reasons,
     }
@@ -125,12 +121,13 @@ fn unreadable(survey: &Survey) -> impl Iterator<Item = Row> {
         doorbell: "unverifiable".to_owned(),
         granularity: None,
         pool: None,
+        also_selected_by: Vec::new(),
         advertised: false,
         reasons: vec![reason.clone()],
     })
 }
 
-/// The rows as a table for people, reasons below their row.
+/// The rows as a table for people; below a row its overlap with other pools, and its reasons.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     const NONE: &str = "-";
@@ -168,9 +165,9 @@ pub fn table(rows: &[Row]) -> String {
     let mut table = join(header.to_vec()) + "\n";
     for (row, line) in rows.iter().zip(&lines) {
         table += &(join(line.iter().map(String::as_str).collect()) + "\n");
-        for reason in &row.reasons {
+        for remark in discovery::overlap(&row.also_selected_by).iter().chain(&row.reasons) {
             // Writing to a string does not fail.
-            let _ = writeln!(table, "    {reason}");
+            let _ = writeln!(table, "    {remark}");
         }
     }
     table

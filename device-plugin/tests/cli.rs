@@ -3,10 +3,8 @@
 // Helpers of tests are tests.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-
-use doorbell_device_plugin::config::Config;
 
 fn run(config: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_doorbell-device-plugin"))
@@ -71,19 +69,4 @@ fn a_missing_file_ends_it_with_2() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(said.matches("No such file").count(), 1, "{said}");
     assert!(said.contains("/nonexistent/pools.yaml: No such file"), "{said}");
-}
-
-#[test]
-fn the_config_in_the_manifest_is_one() {
-    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/doorbell.yaml");
-    let text = std::fs::read_to_string(manifest).unwrap();
-    let block: Vec<&str> = text
-        .lines()
-        .skip_while(|line| line.trim() != "config.yaml: |")
-        .skip(1)
-        .take_while(|line| line.starts_with("    "))
-        .collect();
-    let config =
-        Config::parse("manifest", &block.join("\n").replace("\n    ", "\n").replacen("    ", "", 1)).unwrap();
-    assert_eq!(config.pools.len(), 1);
 }

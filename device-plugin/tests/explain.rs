@@ -94,7 +94,7 @@ fn a_vf_that_two_pools_select_shows_the_overlap() {
     let two = CONFIG.to_owned() + "- {name: rest, access: vfio, select: {vendors: ['1af4']}}\n";
     let explanation = explain(&Node::with(&[GOOD]), &two);
     assert_eq!(explanation.pool.as_deref(), Some("fast"));
-    assert_eq!(found(&explanation, "overlap"), "selected by rest too, which come later and do not get it");
+    assert_eq!(found(&explanation, "overlap"), "selected by rest too: the first pool in the config has it");
     assert!(explanation.advertised);
 }
 

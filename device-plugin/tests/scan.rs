@@ -6,9 +6,11 @@
 mod node;
 
 use std::fs;
+use std::path::Path;
 
 use doorbell_device_plugin::config::Config;
 use doorbell_device_plugin::scan::{self, Row};
+use serde_json::json;
 
 use node::{GOOD, Node, PAGE, Vf};
 
@@ -16,7 +18,11 @@ const CONFIG: &str =
     "apiVersion: doorbell.dev/v1\npools:\n- {name: fast, access: vfio, select: {pfNames: [ens1f0]}}\n";
 
 fn rows(node: &Node) -> Vec<Row> {
-    let config = Config::parse("pools.yaml", CONFIG).unwrap();
+    rows_of(node, CONFIG)
+}
+
+fn rows_of(node: &Node, config: &str) -> Vec<Row> {
+    let config = Config::parse("pools.yaml", config).unwrap();
     scan::rows(&node.host(), Some(&config), PAGE).unwrap()
 }
 
@@ -72,7 +78,7 @@ fn a_capability_list_that_loops_is_refused() {
 #[test]
 fn one_unreadable_vf_does_not_hide_the_others() {
     let node = Node::with(&[GOOD, Vf { group: 8, ..GOOD }]);
-    fs::remove_file(node.root.path().join("sys/bus/pci/devices/0000:01:00.1/vendor")).unwrap();
+    node.remove("sys/bus/pci/devices/0000:01:00.1/vendor");
     let rows = rows(&node);
     assert_eq!(rows.len(), 2);
     assert_eq!(
@@ -88,4 +94,52 @@ fn the_table_has_each_reason_below_its_vf() {
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[1].starts_with("0000:01:00.1  0000:01:00.0  0"), "{table}");
     assert_eq!(lines[2], "    IOMMU group 7 is shared with 0000:01:00.2");
+}
+
+/// The first pool has the first VF alone, the two behind it have all.
+const OVERLAPPING: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- {name: fast, access: vfio, select: {pfNames: ['ens1f0#0']}}
+- {name: rest, access: vfio, select: {pfNames: [ens1f0]}}
+- {name: last, access: vfio, select: {vendors: ['1af4']}}
+";
+
+#[test]
+fn a_vf_names_the_later_pools_that_select_it_too() {
+    let rows = rows_of(&Node::with(&[GOOD, Vf { group: 8, ..GOOD }]), OVERLAPPING);
+    let told = |row: &Row| {
+        let row = serde_json::to_value(row).unwrap();
+        (row["pool"].clone(), row["alsoSelectedBy"].clone())
+    };
+    assert_eq!(told(&rows[0]), (json!("fast"), json!(["rest", "last"])));
+    assert_eq!(told(&rows[1]), (json!("rest"), json!(["last"])));
+    assert!(rows.iter().all(|row| row.advertised), "an overlap keeps no VF from its first pool");
+}
+
+#[test]
+fn a_vf_of_one_pool_or_of_none_has_no_overlap() {
+    let node = Node::with(&[GOOD]);
+    let without_config = scan::rows(&node.host(), None, PAGE).unwrap();
+    for rows in [rows(&node), without_config] {
+        assert_eq!(serde_json::to_value(&rows[0]).unwrap()["alsoSelectedBy"], json!([]));
+    }
+}
+
+#[test]
+fn the_table_has_the_overlap_below_its_vf() {
+    let table = scan::table(&rows_of(&Node::with(&[GOOD, GOOD]), OVERLAPPING));
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[2], "    selected by rest, last too: the first pool in the config has it");
+    assert_eq!(lines[3], "    IOMMU group 7 is shared with 0000:01:00.2");
+}
+
+#[test]
+fn the_docs_name_every_field_of_a_row() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/explain.md");
+    let docs = fs::read_to_string(docs).unwrap();
+    let row = serde_json::to_value(&rows(&Node::with(&[GOOD]))[0]).unwrap();
+    for field in row.as_object().unwrap().keys() {
+        assert!(docs.contains(&format!("`{field}`")), "{field}");
+    }
 }

@@ -34,7 +34,7 @@ pub enum Outcome {
 }
 
 /// The steps of an examination, kept or not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Checks(Option<Vec<Check>>);
 
 impl Checks {

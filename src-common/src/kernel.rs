@@ -3,7 +3,6 @@
 pub mod boot;
 pub mod iommu;
 pub mod memory;
-
 pub mod pci;
 pub mod process;
 pub mod sriov;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, de};
+use serde::{Deserialize, Serialize, de};
 
 /// The socket is `<kubelet's folder>/doorbell-<pool>.sock`, and the kernel takes 107 bytes of path.
 const POOL_LENGTH: usize = 50;
@@ -16,7 +16,7 @@ const LABEL_LENGTH: usize = 63;
 ///
 /// One letter is not enough: containerd 2.1 panics on a CDI specification with a class or vendor of one letter, at
 /// each of its starts (container-device-interface 1.0, `parser.validateVendorOrClassName`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct PoolName(String);
 
 /// First part of a resource name: a DNS subdomain.

@@ -1,7 +1,6 @@
 //! Selectors: which VFs a pool takes. What they mean is said here, how they are matched in [`crate::discovery`].
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use doorbell_common::doorbell::Granularity;
 use doorbell_common::isolation::Class;
@@ -105,11 +104,5 @@ impl<'de> Deserialize<'de> for AcpiIndex {
         parsed.map(Self).ok_or_else(|| {
             de::Error::custom(format!("`{text}` is no ACPI index: expected a number, such as 101"))
         })
-    }
-}
-
-impl fmt::Display for HexId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04x}", self.0)
     }
 }

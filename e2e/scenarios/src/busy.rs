@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use doorbell_common::claim;
 use doorbell_common::host::Host;
-use e2e_kubelet::Admission;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::Story;
@@ -30,9 +29,7 @@ pub(crate) async fn busy(story: Story) -> Result<()> {
     let kubelet = &node.kubelet;
     let _plugin = Plugin::start(CONFIG).await?;
     kubelet.wait_allocatable(FAST, 1, WITHIN).await?;
-    let Admission::Admitted(pod) = kubelet.admit(pods::probing("a", FAST, "10.9.0.11")).await? else {
-        anyhow::bail!("the pod was not admitted");
-    };
+    let pod = pods::admitted(kubelet, pods::probing("a", FAST, "10.9.0.11")).await?;
     let device = pods::device(kubelet, &pod, FAST)?;
 
     let mut holder = tokio::process::Command::new(format!("{BIN}/doorbell-probe"))

@@ -69,10 +69,7 @@ fn plain(name: &str) -> PodSpec {
 
 /// As Multus calls us: a device of a second pod, addresses by the field's own host-local, a device-info file.
 async fn own_network(story: &Story, kubelet: &Kubelet) -> Result<()> {
-    let pod = match kubelet.admit(pods::answering("b", FAST, "10.9.0.12")).await? {
-        e2e_kubelet::Admission::Admitted(pod) => pod,
-        other => anyhow::bail!("pod b: {other:?}"),
-    };
+    let pod = pods::admitted(kubelet, pods::answering("b", FAST, "10.9.0.12")).await?;
     let device = pods::device(kubelet, &pod, FAST)?;
     let info = format!("{}/cni/test-b.json", devinfo::FOLDER);
     std::fs::create_dir_all(format!("{}/cni", devinfo::FOLDER))?;

@@ -5,14 +5,13 @@ use doorbell_common::error::chain;
 use doorbell_common::formats::{cdi, descriptor};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::pci;
-use e2e_kubelet::{Admission, Kubelet};
+use e2e_kubelet::Kubelet;
 use serde_json::Value;
 
 use crate::Story;
-use crate::rig::WITHIN;
-use crate::rig::node::{Node, command};
+use crate::rig::node::{Node, command, make_vfs};
 use crate::rig::plugin::{self, CONFIG as CONFIG_FILE, FAST, Plugin};
-use crate::rig::{cni, pods};
+use crate::rig::{WITHIN, cni, pods, until};
 
 /// Two pools that both select VF 0, and one whose PF will be on a VFIO driver itself.
 const CONFIG: &str = "\
@@ -42,6 +41,7 @@ pools:
 const REST: &str = "doorbell.dev/rest";
 const VF: &str = "0000:01:00.1";
 const UNSAFE: &str = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts";
+const SCHEMA: &str = include_str!("../../../docs/schema/explain.schema.json");
 const POD_RESOURCES: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 
 pub(crate) async fn guards(story: Story) -> Result<()> {
@@ -65,8 +65,7 @@ pub(crate) async fn guards(story: Story) -> Result<()> {
 async fn vf_token_pf() -> Result<()> {
     command("modprobe", &["vfio-pci", "enable_sriov=1"]).await?;
     pci::bind(&Host::real(), "0000:02:00.0".parse()?, "vfio-pci")?;
-    let folder = pci::folder("0000:02:00.0".parse()?);
-    Ok(Host::real().write_attribute(format!("{folder}/sriov_numvfs"), "1")?)
+    make_vfs("0000:02:00.0", 1)
 }
 
 /// Every check on a VF that passes them all, as a person and as a program see it.
@@ -79,7 +78,7 @@ async fn explained(story: &Story) -> Result<()> {
     let bare = |check: &Value| check["restsOn"].as_str().is_none_or(str::is_empty);
     ensure!(!checks.iter().any(bare), "a check rests on nothing: {explanation}");
     let overlap = plugin::check(&explanation, "overlap")?;
-    ensure!(overlap["found"] == "selected by rest too, which come later and do not get it", "{overlap}");
+    ensure!(overlap["found"] == "selected by rest too: the first pool in the config has it", "{overlap}");
     let schema: Value = serde_json::from_str(SCHEMA)?;
     let errors: Vec<String> = jsonschema::validator_for(&schema)?
         .iter_errors(&explanation)
@@ -93,11 +92,11 @@ async fn explained(story: &Story) -> Result<()> {
     ));
     Ok(())
 }
-const SCHEMA: &str = include_str!("../../../docs/schema/explain.schema.json");
-
 /// VFs that may not be handed out, each with its reason.
 async fn scanned(story: &Story, kubelet: &Kubelet) -> Result<()> {
     let rows = plugin::scan().await?;
+    let both = plugin::row(&rows, VF)?;
+    ensure!(both["pool"] == "fast" && both["alsoSelectedBy"] == serde_json::json!(["rest"]), "{both}");
     let token = plugin::row(&rows, "0000:02:00.1")?;
     ensure!(
         token["reasons"].to_string().contains("its PF 0000:02:00.0 is on a VFIO driver itself"),
@@ -137,9 +136,7 @@ async fn unsafe_interrupts(story: &Story) -> Result<()> {
 
 /// The kubelet that is asked too often, and the one that is not there.
 async fn podresources(story: &Story, kubelet: &Kubelet) -> Result<()> {
-    let Admission::Admitted(pod) = kubelet.admit(pods::answering("asked", FAST, "10.9.0.11")).await? else {
-        anyhow::bail!("the pod was not admitted");
-    };
+    let pod = pods::admitted(kubelet, pods::answering("asked", FAST, "10.9.0.11")).await?;
     kubelet.limit_next(5);
     cni::add("c1", "asked").await?.succeeded()?;
     cni::del("c1").await?.succeeded()?;
@@ -179,12 +176,7 @@ async fn run_wiped(story: &Story, kubelet: &Kubelet) -> Result<()> {
         std::fs::remove_dir_all(folder).with_context(|| format!("wipe {folder}"))?;
     }
     let files = [cdi::file("fast"), descriptor::device_file(&VF.parse()?)];
-    let back = async {
-        while !files.iter().all(|file| Host::real().exists(file)) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, back).await.context("what was wiped did not come back")?;
+    until("what was wiped is back", || files.iter().all(|file| Host::real().exists(file))).await?;
     let pod = kubelet.run_pod(pods::answering("after", FAST, "10.9.0.12"), WITHIN).await?;
     pods::up(kubelet, &pod).await?;
     story.tell("/run was wiped under the live plugin: all of it is back, and a pod starts");
@@ -197,8 +189,9 @@ async fn pool_gone(story: &Story, kubelet: &Kubelet, plugin: Plugin) -> Result<(
     let pod = kubelet.run_pod(pods::answering("held", REST, "10.9.0.13"), WITHIN).await?;
     let device = pods::device(kubelet, &pod, REST)?;
     ensure!(plugin.terminate().await?.success(), "the plugin did not end well");
+    let before = kubelet.registrations(FAST);
     let gone = Plugin::start(WITHOUT_REST).await?;
-    kubelet.wait_registrations(FAST, kubelet.registrations(FAST) + 1, WITHIN).await.ok();
+    kubelet.wait_registrations(FAST, before + 1, WITHIN).await?;
     let refused =
         kubelet.restart_container(&pod, pods::CONTAINER).await.err().context("the container restarted")?;
     story.tell(format!("the container is not started again: {}", chain(&refused)));
@@ -210,12 +203,7 @@ async fn pool_gone(story: &Story, kubelet: &Kubelet, plugin: Plugin) -> Result<(
     ensure!(gone.terminate().await?.success(), "the plugin did not end well");
     let _gone = Plugin::start(WITHOUT_REST).await?;
     let described = descriptor::device_file(&device);
-    let withdrawn = async {
-        while Host::real().exists(&described) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, withdrawn).await.context("the device is still described")?;
+    until("the device is no longer described", || !Host::real().exists(&described)).await?;
     let refused = kubelet.start_pod(&pod).await.err().context("a pod started without its device")?;
     let expected = format!(
         "device {device} of {REST} is not described: the plugin has not published it since boot, or its pool is gone"

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, ensure};
 use doorbell_common::claim;
 use doorbell_common::host::Host;
-use e2e_kubelet::Admission;
 
 use crate::Story;
 use crate::rig::WITHIN;
@@ -27,9 +26,7 @@ pub(crate) async fn late_del(story: Story) -> Result<()> {
     kubelet.wait_allocatable(FAST, 1, WITHIN).await?;
     outside::set_up("0000:01:00.4").await?;
 
-    let Admission::Admitted(pod) = kubelet.admit(pods::answering("a", FAST, "10.9.0.11")).await? else {
-        anyhow::bail!("the pod was not admitted");
-    };
+    let pod = pods::admitted(kubelet, pods::answering("a", FAST, "10.9.0.11")).await?;
     let device = pods::device(kubelet, &pod, FAST)?;
     let holder = || -> Result<String> {
         let claim = claim::read(&Host::real(), &device)?.context("nobody claims the device")?;

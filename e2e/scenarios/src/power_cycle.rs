@@ -5,13 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use doorbell_common::claim;
 use doorbell_common::host::Host;
-use doorbell_common::kernel::pci;
 use doorbell_common::subdevice::DeviceId;
 use e2e_kubelet::PodUid;
 
 use crate::Story;
 use crate::rig::WITHIN;
-use crate::rig::node::{Node, command};
+use crate::rig::node::{Node, command, make_vfs};
 use crate::rig::plugin::{FAST, Plugin};
 use crate::rig::{cni, outside, pods};
 
@@ -65,9 +64,7 @@ async fn after(story: &Story) -> Result<()> {
     let claim = claim::read(&Host::real(), &device)?.context("the claim did not outlive the power cycle")?;
     ensure!(!claim::may_be_in_use(&Host::real(), &device), "a claim of the boot before counts");
     // Another order than the plugin's, which is the bus's: the device's group gets another number.
-    let folder = pci::folder("0000:02:00.0".parse()?);
-    Host::real().write_attribute(format!("{folder}/sriov_drivers_autoprobe"), "0")?;
-    Host::real().write_attribute(format!("{folder}/sriov_numvfs"), "2")?;
+    make_vfs("0000:02:00.0", 2)?;
 
     let node = Node::start().await?;
     let kubelet = &node.kubelet;

@@ -11,7 +11,7 @@ use e2e_kubelet::{Kubelet, PodUid};
 
 use crate::Story;
 use crate::rig::WITHIN;
-use crate::rig::node::{Node, Setup};
+use crate::rig::node::{Node, Setup, make_vfs};
 use crate::rig::plugin::{self, Plugin};
 use crate::rig::{outside, pods};
 
@@ -153,11 +153,4 @@ async fn registered(kubelet: &Kubelet) -> Result<()> {
         kubelet.wait_allocatable(&format!("doorbell.dev/{pool}"), 2, WITHIN).await?;
     }
     Ok(())
-}
-
-/// As the kernel's file takes it: any number by way of 0.
-fn make_vfs(pf: &str, count: u32) -> Result<()> {
-    let folder = pci::folder(pf.parse()?);
-    Host::real().write_attribute(format!("{folder}/sriov_drivers_autoprobe"), "0")?;
-    Ok(Host::real().write_attribute(format!("{folder}/sriov_numvfs"), &count.to_string())?)
 }

@@ -6,7 +6,6 @@ use doorbell_common::host::Host;
 use doorbell_common::kernel::pci;
 use doorbell_common::kubelet::podresources::ListPodResourcesRequest;
 use doorbell_common::kubelet::podresources::pod_resources_lister_client::PodResourcesListerClient;
-use e2e_kubelet::Admission;
 use tonic::Code;
 use tonic::transport::Endpoint;
 
@@ -47,9 +46,7 @@ pub(crate) async fn refusals(story: Story) -> Result<()> {
     story.tell(format!("Allocate of a VF that was rebound: {}", refused.message()));
     pci::bind(&Host::real(), "0000:01:00.2".parse()?, "vfio-pci")?;
 
-    let Admission::Admitted(pod) = kubelet.admit(pods::probing("a", FAST, "10.9.0.11")).await? else {
-        anyhow::bail!("the pod was not admitted");
-    };
+    let pod = pods::admitted(kubelet, pods::probing("a", FAST, "10.9.0.11")).await?;
     let mine = pods::device(kubelet, &pod, FAST)?;
     let other = if mine.as_str() == "0000:01:00.1" { "0000:01:00.2" } else { "0000:01:00.1" };
     for (what, asked, code) in [

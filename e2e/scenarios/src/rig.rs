@@ -8,5 +8,18 @@ pub(crate) mod pods;
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+
 /// The bound on what takes a moment: emulated machines on busy hosts take their time.
 pub(crate) const WITHIN: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Waits for what only a look shows.
+pub(crate) async fn until(what: &str, is: impl Fn() -> bool) -> Result<()> {
+    let waiting = async {
+        while !is() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, waiting).await.with_context(|| format!("waited in vain: {what}"))
+}

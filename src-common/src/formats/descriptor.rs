@@ -226,7 +226,7 @@ pub struct Attachment {
     pub api_version: String,
     /// Interface name that CNI gave this attachment (`CNI_IFNAME`).
     pub interface: String,
-    /// MAC address that the runtime or the chain's config asks for.
+    /// MAC address that the runtime asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
     /// Addresses meant for the device, with prefix lengths.
@@ -258,6 +258,6 @@ pub struct Trial {
     pub offset: u64,
     /// Bytes mapped: whole pages.
     pub length: u64,
-    /// Microseconds from opening the group to the mapping in place.
+    /// Microseconds from opening the first node to the mapping in place.
     pub micros: u64,
 }

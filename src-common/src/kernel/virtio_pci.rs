@@ -8,7 +8,7 @@ use crate::host::{self, Host};
 use super::pci::{self, Capability, CapabilityError, ConfigSpace, Function};
 
 /// Vendor of every virtio function, and the device ids that belong to it (virtio 1.3, 4.1.2).
-pub const VENDOR: u16 = 0x1af4;
+const VENDOR: u16 = 0x1af4;
 const DEVICES: std::ops::RangeInclusive<u16> = 0x1000..=0x107f;
 /// Device ids from here on are 0x1040 plus the virtio device type.
 const MODERN: u16 = 0x1040;

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use doorbell_common::host::Host;
+use doorbell_common::kernel::pci;
 use e2e_kubelet::{Containerd, ContainerdConfig, Kubelet, KubeletConfig};
 
 /// Where the testbed puts the programs under test.
@@ -75,6 +77,13 @@ fn install_cni(conflist: &str) -> Result<()> {
     // ptp routes between the pods and the node.
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     Ok(())
+}
+
+/// Makes VFs without a driver, as somebody does who is not the plugin; the kernel takes another number by way of 0 only.
+pub(crate) fn make_vfs(pf: &str, count: u32) -> Result<()> {
+    let folder = pci::folder(pf.parse()?);
+    Host::real().write_attribute(format!("{folder}/sriov_drivers_autoprobe"), "0")?;
+    Ok(Host::real().write_attribute(format!("{folder}/sriov_numvfs"), &count.to_string())?)
 }
 
 /// Runs a program of the guest to its end; its stdout, if it ended well.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use doorbell_common::formats::descriptor::{self, Attachment, Device};
 use doorbell_common::host::Host;
 use doorbell_common::subdevice::DeviceId;
-use e2e_kubelet::{ContainerSpec, Kubelet, PodSpec, PodUid};
+use e2e_kubelet::{Admission, ContainerSpec, Kubelet, PodSpec, PodUid};
 use e2e_probe::report::{Done, Event, Up};
 
 use crate::rig::node::BIN;
@@ -56,6 +56,14 @@ pub(crate) fn probe(name: &str, resource: &str, command: &[&str]) -> ContainerSp
         .command(command.iter().copied())
         .mount_ro(format!("{BIN}/doorbell-probe"), PROBE)
         .resource(resource, 1)
+}
+
+/// Has the pod admitted, with its devices, and started nothing of it.
+pub(crate) async fn admitted(kubelet: &Kubelet, spec: PodSpec) -> Result<PodUid> {
+    match kubelet.admit(spec).await? {
+        Admission::Admitted(pod) => Ok(pod),
+        Admission::Pending { reason, .. } => bail!("the pod is not admitted: {reason}"),
+    }
 }
 
 /// The one device that the kubelet gave the pod.

@@ -1,8 +1,6 @@
 //! Base address registers, from the sysfs file `resource`. A VF's own registers read 0 in configuration space, so the
 //! file is the only place that has their addresses and sizes.
 
-use std::fmt;
-
 /// Number of BARs of a function (PCI 3.0, 6.2.5).
 const COUNT: usize = 6;
 /// `include/linux/ioport.h`: IORESOURCE_IO, IORESOURCE_MEM, IORESOURCE_UNSET.
@@ -71,15 +69,6 @@ impl Bar {
         };
         let length = end.checked_sub(start)?.checked_add(1)?;
         Some(Self { kind, start, length })
-    }
-}
-
-impl fmt::Display for BarKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Memory => "memory",
-            Self::Io => "I/O",
-        })
     }
 }
 
