@@ -104,6 +104,32 @@ fn a_failed_takeover_gives_the_device_back_as_it_was() {
 }
 
 #[test]
+fn a_failed_takeover_leaves_no_file_that_was_gone_before() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one").unwrap();
+    hold.keep();
+    // The node was booted again, or somebody emptied the folder.
+    std::fs::remove_dir_all(node.host.path("/run")).unwrap();
+    let mut hold = node.take("c2");
+    node.attach(&mut hold, "two").unwrap();
+    drop(hold);
+    assert_eq!((node.held_by().as_deref(), node.attachment().as_deref()), (Some("c1"), None));
+}
+
+#[test]
+fn a_file_is_given_back_to_the_byte() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one\n").unwrap();
+    hold.keep();
+    let mut hold = node.take("c2");
+    node.attach(&mut hold, "two\n").unwrap();
+    drop(hold);
+    assert_eq!(node.host.read(file(&node.id, &Undo::RemoveAttachment)).unwrap(), b"one\n");
+}
+
+#[test]
 fn a_killed_takeover_loses_no_undo_step() {
     let node = Node::new();
     let mut hold = node.take("c1");
