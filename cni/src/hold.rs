@@ -42,6 +42,7 @@ impl<'a> Hold<'a> {
         let mut former = None;
         if let Some(before) = claim::read(host, id)? {
             claim.undo.clone_from(&before.undo);
+            claim.former = Some(before.holder.clone());
             let mut files = Vec::new();
             for file in before.undo.iter().map(|step| file(id, step)) {
                 let content = match host.read(&file) {

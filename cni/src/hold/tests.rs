@@ -1,6 +1,11 @@
 //! The way back, on a host that is a folder.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use doorbell_common::claim::Pod;
+
+use crate::{call::Call, del};
 
 use super::*;
 
@@ -139,6 +144,31 @@ fn a_killed_takeover_loses_no_undo_step() {
     node.take("c2").keep();
     assert_eq!(node.held_by().as_deref(), Some("c2"));
     node.del("c2");
+    assert_eq!((node.held_by(), node.attachment()), (None, None));
+}
+
+#[test]
+fn a_del_of_the_former_sandbox_is_not_lost_in_a_takeover_that_fails() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one").unwrap();
+    hold.keep();
+    let call = Call::parse(|name| {
+        let variables = [("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")];
+        variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    });
+    let call = call.unwrap();
+    let hold = node.take("c2");
+    thread::scope(|scope| {
+        let del = scope.spawn(|| del::del(&node.host, &call, b"{}"));
+        // One that does not wait for the takeover's end has ended by then.
+        let started = Instant::now();
+        while !del.is_finished() && started.elapsed() < Duration::from_millis(200) {
+            thread::yield_now();
+        }
+        drop(hold);
+        del.join().unwrap().unwrap();
+    });
     assert_eq!((node.held_by(), node.attachment()), (None, None));
 }
 
