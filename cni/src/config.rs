@@ -120,7 +120,7 @@ fn device(conf: &NetConf, runtime: &RuntimeConfig) -> Result<Option<DeviceId>, F
 }
 
 fn ipam(text: &str) -> Result<ipam::Name, Failure> {
-    text.parse().map_err(|_| bad(format!("ipam.type `{text}` is no file name")))
+    text.parse().map_err(|_| bad(format!("ipam.type `{text}` is no IPAM plugin")))
 }
 
 fn mac(text: &str) -> Result<MacAddress, Failure> {

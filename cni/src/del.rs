@@ -3,7 +3,7 @@
 //! It can come late, twice, without a namespace, or for a sandbox that never held a device: where no claim names the
 //! attachment it succeeds and touches nothing. One thing's trouble does not keep the others.
 
-use doorbell_common::claim::{self, ClaimError};
+use doorbell_common::claim::{self, ClaimError, Holder};
 use doorbell_common::host::Host;
 use doorbell_common::subdevice::DeviceId;
 
@@ -42,8 +42,11 @@ fn collect(failed: &mut Option<Failure>, outcome: Result<(), Failure>, what: imp
 }
 
 fn release(host: &Host, id: &DeviceId, call: &Call) -> Result<(), Failure> {
+    let is_ours = |holder: &Holder| holder.is(&call.container_id, &call.interface);
     match claim::read(host, id) {
-        Ok(Some(claim)) if claim.holder.is(&call.container_id, &call.interface) => {
+        // An ADD that takes the device over at this moment gives it back to its former holder if it fails: `release`
+        // waits for its end and looks again.
+        Ok(Some(claim)) if is_ours(&claim.holder) || claim.former.as_ref().is_some_and(is_ours) => {
             hold::release(host, id, &call.container_id, &call.interface)
         }
         // A disk that fails now may read later, and the claim may be this attachment's.

@@ -3,6 +3,8 @@
 //! A [`Hold`] that is dropped before [`Hold::keep`] undoes what it changed, newest first, and gives the device back to
 //! whoever held it before: an ADD that fails, or panics, leaves the node as it found it.
 
+use std::io::ErrorKind;
+
 use doorbell_common::claim::{self, Claim, Holder, Lock, Undo};
 use doorbell_common::formats::descriptor::{self, ATTACHMENT_FILE};
 use doorbell_common::host::Host;
@@ -25,8 +27,8 @@ pub struct Hold<'a> {
 #[derive(Debug)]
 struct Former {
     claim: Claim,
-    /// The files that its steps remove, as they were.
-    files: Vec<(String, String)>,
+    /// The files that its steps remove, as they were; `None` where there was none.
+    files: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl<'a> Hold<'a> {
@@ -40,9 +42,15 @@ impl<'a> Hold<'a> {
         let mut former = None;
         if let Some(before) = claim::read(host, id)? {
             claim.undo.clone_from(&before.undo);
+            claim.former = Some(before.holder.clone());
             let mut files = Vec::new();
             for file in before.undo.iter().map(|step| file(id, step)) {
-                files.extend(host.read_text_if_any(&file)?.map(|content| (file, content)));
+                let content = match host.read(&file) {
+                    Ok(content) => Some(content),
+                    Err(error) if error.kind() == ErrorKind::NotFound => None,
+                    Err(error) => return Err(error.into()),
+                };
+                files.push((file, content));
             }
             former = Some(Former { claim: before, files });
         }
@@ -79,7 +87,10 @@ impl<'a> Hold<'a> {
         if self.changed {
             undo(self.host, &mut self.claim, before.undo.len())?;
             for (file, content) in files {
-                self.host.replace(file, content.as_bytes())?;
+                match content {
+                    Some(content) => self.host.replace(file, content)?,
+                    None => self.host.remove(file)?,
+                }
             }
         }
         Ok(claim::write(self.host, before)?)

@@ -89,7 +89,8 @@ fn what_is_hostile_is_refused_with_7() {
              `/var/run/k8s.cni.cncf.io/devinfo/cni/../../../../etc/passwd` is no CNI plugin's file below \
              /var/run/k8s.cni.cncf.io/devinfo",
         ),
-        ("ipam_is_a_path", "ipam.type `../../bin/sh` is no file name"),
+        ("ipam_is_a_path", "ipam.type `../../bin/sh` is no IPAM plugin"),
+        ("ipam_is_doorbell", "ipam.type `doorbell` is no IPAM plugin"),
         ("ipam_in_a_chain", "a chained doorbell takes no ipam"),
         ("mac_is_short", "runtimeConfig.mac `02:00:00:56:d9` is no MAC address"),
         ("ip_without_prefix", "runtimeConfig.ips[0] `10.56.217.3` is no address with a prefix length"),

@@ -155,6 +155,7 @@ fn status(refusal: &Refusal) -> Status {
             Status::unavailable(refusal.to_string())
         }
         Refusal::Changed { .. }
+        | Refusal::StillHeld { .. }
         | Refusal::NoRecord { .. }
         | Refusal::CdiIsOff(_)
         | Refusal::Stale(_)

@@ -27,6 +27,7 @@ pub fn answer(
     ids: &[String],
 ) -> Result<ContainerAllocateResponse, Refusal> {
     let (pool, devices) = guard::verified(host, inventory, name, ids)?;
+    devices.iter().try_for_each(|device| guard::let_go(host, &device.id, &pool.resource))?;
     let by_cdi = inventory.cdi;
     for device in &devices {
         let by = if by_cdi { By::Cdi } else { By::Nodes(device.nodes.clone()) };

@@ -46,6 +46,16 @@ pub enum Refusal {
     /// The kubelet would replay an answer of which nobody could say later whether it still holds.
     #[error("the answer could not be recorded: {0}")]
     NotRecorded(String),
+    /// The kubelet counts resources apart: what it believes to be free may be a pod's under another name.
+    #[error("{id} came from another pool, and {holder} still holds it as {resource}")]
+    StillHeld {
+        /// The device.
+        id: DeviceId,
+        /// Who claims it.
+        holder: String,
+        /// The resource as which it was given.
+        resource: String,
+    },
     /// What the kubelet replays can't be held against anything.
     #[error(
         "what the kubelet was answered for {id} is not on record ({file}: {why}): delete the pod to have it allocated anew"
@@ -104,6 +114,22 @@ pub fn verified<'a>(
         Some(gone) => Err(Refusal::Unpublished(gone)),
         None => Ok((pool, devices)),
     }
+}
+
+/// Whether a device that was last given as another resource has been let go of there: a changed config moves it to
+/// another pool, and its pod stays. A pod that no CNI wired leaves no claim to be seen by.
+pub fn let_go(host: &Host, id: &DeviceId, resource: &str) -> Result<(), Refusal> {
+    // A record that says nothing is replaced by this answer's.
+    let Ok(Some(record)) = allocation::read(host, id) else { return Ok(()) };
+    if record.resource == resource {
+        return Ok(());
+    }
+    let holder = match claim::of_this_boot(host, id) {
+        Ok(None) => return Ok(()),
+        Ok(Some(claim)) => format!("pod {}/{}", claim.holder.pod.namespace, claim.holder.pod.name),
+        Err(error) => format!("somebody ({})", chain(&error)),
+    };
+    Err(Refusal::StillHeld { id: id.clone(), holder, resource: record.resource })
 }
 
 /// Whether a container with these devices may start: the answer that the kubelet replays for it is still true, and the

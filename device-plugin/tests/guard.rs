@@ -7,6 +7,7 @@ mod node;
 
 use std::fs;
 
+use doorbell_common::allocation;
 use doorbell_common::claim::{self, Claim, Holder, Pod};
 use doorbell_device_plugin::guard::{self, Refusal};
 use doorbell_device_plugin::inventory::Inventory;
@@ -179,6 +180,42 @@ fn a_device_that_was_given_as_another_resource_is_not_started() {
         "0000:01:00.1 was allocated as doorbell.dev/fast, not as doorbell.dev/slow: delete the pod to have it \
          allocated anew"
     );
+}
+
+#[test]
+fn a_device_that_came_from_another_pool_is_not_allocated_while_its_pod_there_holds_it() {
+    let mut plugin = Plugin::by_nodes();
+    plugin.allocate().unwrap();
+    plugin.claim();
+    plugin.config = plugin.config.replace("fast", "slow");
+    plugin.restart();
+    assert_eq!(
+        said(plugin.allocate_from("slow")),
+        "0000:01:00.1 came from another pool, and pod default/a still holds it as doorbell.dev/fast"
+    );
+    let record = allocation::read(&plugin.node.host(), &ID.parse().unwrap()).unwrap().unwrap();
+    assert_eq!(record.resource, "doorbell.dev/fast");
+    claim::remove(&plugin.node.host(), &ID.parse().unwrap()).unwrap();
+    assert_eq!(plugin.allocate_from("slow"), Ok(()));
+}
+
+#[test]
+fn nobody_holds_a_device_that_came_from_another_pool_since_an_earlier_boot() {
+    let mut plugin = Plugin::by_nodes();
+    plugin.allocate().unwrap();
+    plugin.claim();
+    plugin.config = plugin.config.replace("fast", "slow");
+    plugin.node.reboot("b2");
+    plugin.restart();
+    assert_eq!(plugin.allocate_from("slow"), Ok(()));
+}
+
+#[test]
+fn a_claimed_device_is_allocated_again_from_its_own_pool() {
+    let plugin = Plugin::by_nodes();
+    plugin.allocate().unwrap();
+    plugin.claim();
+    assert_eq!(plugin.allocate(), Ok(()));
 }
 
 const NOT_WIRED: &str = "0000:01:00.1 is not wired, and pool fast has requireCni: no sandbox of this boot has claimed \

@@ -36,6 +36,9 @@ pub struct Claim {
     boot: String,
     /// The attachment that holds it.
     pub holder: Holder,
+    /// The attachment that held it before and was not undone: while the takeover is not over, it may have it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Holder>,
     /// What to undo, in the order in which it was done.
     pub undo: Vec<Undo>,
 }
@@ -118,7 +121,8 @@ pub struct Lock {
 impl Claim {
     /// A claim of this boot with nothing done yet.
     pub fn new(host: &Host, id: DeviceId, holder: Holder) -> host::Result<Self> {
-        Ok(Self { api_version: API_VERSION.to_owned(), id, boot: boot::id(host)?, holder, undo: Vec::new() })
+        let (api_version, boot) = (API_VERSION.to_owned(), boot::id(host)?);
+        Ok(Self { api_version, id, boot, holder, former: None, undo: Vec::new() })
     }
 }
 
@@ -216,7 +220,8 @@ mod tests {
         let holder = Holder { network, container_id, interface, pod };
         let id = "0000:01:00.1".parse().unwrap();
         let undo = vec![Undo::RemoveAttachment, Undo::RemoveDeviceInfo("/run/a".to_owned())];
-        Claim { api_version: API_VERSION.to_owned(), id, boot, holder, undo }
+        let former = Some(Holder { container_id: "c0".to_owned(), ..holder.clone() });
+        Claim { api_version: API_VERSION.to_owned(), id, boot, holder, former, undo }
     }
 
     #[test]

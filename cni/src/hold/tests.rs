@@ -1,6 +1,11 @@
 //! The way back, on a host that is a folder.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use doorbell_common::claim::Pod;
+
+use crate::{call::Call, del};
 
 use super::*;
 
@@ -104,6 +109,32 @@ fn a_failed_takeover_gives_the_device_back_as_it_was() {
 }
 
 #[test]
+fn a_failed_takeover_leaves_no_file_that_was_gone_before() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one").unwrap();
+    hold.keep();
+    // The node was booted again, or somebody emptied the folder.
+    std::fs::remove_dir_all(node.host.path("/run")).unwrap();
+    let mut hold = node.take("c2");
+    node.attach(&mut hold, "two").unwrap();
+    drop(hold);
+    assert_eq!((node.held_by().as_deref(), node.attachment().as_deref()), (Some("c1"), None));
+}
+
+#[test]
+fn a_file_is_given_back_to_the_byte() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one\n").unwrap();
+    hold.keep();
+    let mut hold = node.take("c2");
+    node.attach(&mut hold, "two\n").unwrap();
+    drop(hold);
+    assert_eq!(node.host.read(file(&node.id, &Undo::RemoveAttachment)).unwrap(), b"one\n");
+}
+
+#[test]
 fn a_killed_takeover_loses_no_undo_step() {
     let node = Node::new();
     let mut hold = node.take("c1");
@@ -113,6 +144,31 @@ fn a_killed_takeover_loses_no_undo_step() {
     node.take("c2").keep();
     assert_eq!(node.held_by().as_deref(), Some("c2"));
     node.del("c2");
+    assert_eq!((node.held_by(), node.attachment()), (None, None));
+}
+
+#[test]
+fn a_del_of_the_former_sandbox_is_not_lost_in_a_takeover_that_fails() {
+    let node = Node::new();
+    let mut hold = node.take("c1");
+    node.attach(&mut hold, "one").unwrap();
+    hold.keep();
+    let call = Call::parse(|name| {
+        let variables = [("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")];
+        variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    });
+    let call = call.unwrap();
+    let hold = node.take("c2");
+    thread::scope(|scope| {
+        let del = scope.spawn(|| del::del(&node.host, &call, b"{}"));
+        // One that does not wait for the takeover's end has ended by then.
+        let started = Instant::now();
+        while !del.is_finished() && started.elapsed() < Duration::from_millis(200) {
+            thread::yield_now();
+        }
+        drop(hold);
+        del.join().unwrap().unwrap();
+    });
     assert_eq!((node.held_by(), node.attachment()), (None, None));
 }
 

@@ -201,6 +201,7 @@ fn what_add_refuses_del_does_not_run() {
     let node = Node::answering(ANSWER);
     for conf in [
         r#"{"cniVersion":"1.0.0","name":"net","ipam":{"type":"../../bin/sh"}}"#,
+        r#"{"cniVersion":"1.0.0","name":"net","ipam":{"type":"doorbell"}}"#,
         r#"{"cniVersion":"1.0.0","name":"net","ipam":"pool"}"#,
         r#"{"cniVersion":"1.0.0","name":"net","ipam":{}}"#,
     ] {

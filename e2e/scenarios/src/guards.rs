@@ -146,9 +146,7 @@ async fn podresources(story: &Story, kubelet: &Kubelet) -> Result<()> {
     kubelet.remove_pod(&pod).await?;
     kubelet.set_get_enabled(false);
     kubelet.set_list_terminated(true);
-    let Admission::Admitted(pod) = kubelet.admit(pods::answering("asked", FAST, "10.9.0.11")).await? else {
-        anyhow::bail!("the pod was not admitted again");
-    };
+    let pod = pods::admitted(kubelet, pods::answering("asked", FAST, "10.9.0.11")).await?;
     let refused = cni::add("c1", "asked").await?.failed()?;
     let expected = "it lists 2 pods of that name, a former one among them";
     ensure!(refused["code"] == 11 && refused["details"].to_string().contains(expected), "{refused}");
