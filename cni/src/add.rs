@@ -38,6 +38,7 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
         network: config.network.clone(),
         container_id: call.container_id.clone(),
         interface: call.interface.clone(),
+        netns: call.netns.clone(),
         pod: pod.clone(),
     };
     // Dropped unkept, a hold gives its device back.

@@ -77,10 +77,12 @@ mod tests {
         let host = Host::at(root.path());
         host.make_folder("/proc/sys/kernel/random").unwrap();
         host.replace("/proc/sys/kernel/random/boot_id", b"b1\n").unwrap();
-        let [network, container_id, interface] = ["net", "c1", "net1"].map(str::to_owned);
+        let [network, container_id, interface, netns] =
+            ["net", "c1", "net1", "/var/run/netns/a"].map(str::to_owned);
         let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
         let id = "0000:01:00.1".parse().unwrap();
-        let mut hold = Hold::take(&host, &id, Holder { network, container_id, interface, pod }).unwrap();
+        let mut hold =
+            Hold::take(&host, &id, Holder { network, container_id, interface, netns, pod }).unwrap();
 
         let path = "/run/k8s.cni.cncf.io/devinfo/cni/c1_net1";
         let info = DeviceInfo::vf("0000:01:00.1".parse().unwrap(), "0000:01:00.0".parse().unwrap());

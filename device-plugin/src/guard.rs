@@ -166,10 +166,12 @@ fn still_true(host: &Host, device: &Eligible, page: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// The sandbox is there before any of its containers, so a claim of this boot is what ADD left.
+/// The sandbox is there before any of its containers, so what ADD left is a claim of this boot whose sandbox stands. A
+/// claim whose sandbox is gone is another pod's, of which no DEL ever came: the CNI is in the chain no more.
 fn wired(host: &Host, id: &DeviceId) -> Result<(), String> {
     match claim::of_this_boot(host, id) {
-        Ok(Some(_)) => Ok(()),
+        Ok(Some(claim)) if host.exists(&claim.holder.netns) => Ok(()),
+        Ok(Some(claim)) => Err(format!("the sandbox that claims it is gone with {}", claim.holder.netns)),
         Ok(None) => Err("no sandbox of this boot has claimed it".to_owned()),
         Err(error) => Err(chain(&error)),
     }

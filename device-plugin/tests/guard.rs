@@ -16,6 +16,7 @@ use doorbell_device_plugin::{allocate, publish};
 use node::{GOOD, Node, PF, Vf};
 
 const ID: &str = "0000:01:00.1";
+const NETNS: &str = "/var/run/netns/a";
 const BY_NODES: &str = "cdi: false";
 const BY_CDI: &str = "cdi: true";
 
@@ -69,10 +70,11 @@ impl Plugin {
     }
 
     fn claim(&self) {
-        let [network, container_id, interface] = ["net", "c1", "eth0"].map(str::to_owned);
+        let [network, container_id, interface, netns] = ["net", "c1", "eth0", NETNS].map(str::to_owned);
         let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
-        let holder = Holder { network, container_id, interface, pod };
+        let holder = Holder { network, container_id, interface, netns, pod };
         let host = self.node.host();
+        host.keep_as(NETNS, b"").unwrap();
         claim::write(&host, &Claim::new(&host, ID.parse().unwrap(), holder).unwrap()).unwrap();
     }
 
@@ -233,6 +235,15 @@ fn where_the_cni_is_required_a_claim_of_an_earlier_boot_does_not_count() {
     plugin.claim();
     plugin.node.boot("b2");
     assert_eq!(said(plugin.start()), NOT_WIRED);
+}
+
+#[test]
+fn a_claim_whose_sandbox_is_gone_wires_nobody() {
+    let plugin = Plugin::require_cni();
+    plugin.claim();
+    plugin.node.host().remove(NETNS).unwrap();
+    let said = said(plugin.start());
+    assert!(said.contains("requireCni: the sandbox that claims it is gone with /var/run/netns/a"), "{said}");
 }
 
 #[test]

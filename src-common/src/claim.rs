@@ -53,6 +53,8 @@ pub struct Holder {
     pub container_id: String,
     /// `CNI_IFNAME`.
     pub interface: String,
+    /// `CNI_NETNS`: the sandbox's network namespace, whose file goes with the sandbox.
+    pub netns: String,
     /// The pod, for people and for errors.
     pub pod: Pod,
 }
@@ -216,8 +218,9 @@ mod tests {
     fn claim() -> Claim {
         let boot = "b1".to_owned();
         let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
-        let [network, container_id, interface] = ["net", "c1", "eth0"].map(str::to_owned);
-        let holder = Holder { network, container_id, interface, pod };
+        let [network, container_id, interface, netns] =
+            ["net", "c1", "eth0", "/var/run/netns/a"].map(str::to_owned);
+        let holder = Holder { network, container_id, interface, netns, pod };
         let id = "0000:01:00.1".parse().unwrap();
         let undo = vec![Undo::RemoveAttachment, Undo::RemoveDeviceInfo("/run/a".to_owned())];
         let former = Some(Holder { container_id: "c0".to_owned(), ..holder.clone() });

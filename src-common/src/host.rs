@@ -6,14 +6,18 @@
 mod record;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use record::Entry;
 use record::Record;
+
+/// Of every file that is written here.
+const FILE_MODE: u32 = 0o644;
 
 /// A host, by its root folder.
 #[derive(Debug, Clone)]
@@ -188,6 +192,8 @@ impl Host {
         temporary.push(".new");
         let write = || {
             let mut file = File::create(&temporary)?;
+            // Whatever umask the caller's caller has: others read it, and only we write it.
+            file.set_permissions(Permissions::from_mode(FILE_MODE))?;
             file.write_all(content)?;
             file.sync_all()?;
             fs::rename(&temporary, &target)?;
@@ -257,6 +263,16 @@ mod tests {
         // A folder in the file's place makes the rename fail.
         assert!(host.replace("/state/held", b"new").is_err());
         assert_eq!(host.list("/state").unwrap(), ["held"]);
+    }
+
+    #[test]
+    fn a_replaced_file_is_for_all_to_read_and_for_its_owner_to_write() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        fs::write(root.path().join("held.new"), "").unwrap();
+        fs::set_permissions(root.path().join("held.new"), Permissions::from_mode(0o600)).unwrap();
+        host.replace("/held", b"new").unwrap();
+        assert_eq!(fs::metadata(root.path().join("held")).unwrap().permissions().mode() & 0o777, FILE_MODE);
     }
 
     #[test]

@@ -59,9 +59,10 @@ impl Node {
 }
 
 fn holder(container: &str) -> Holder {
-    let [network, container_id, interface] = ["net", container, "eth0"].map(str::to_owned);
+    let [network, container_id, interface, netns] =
+        ["net", container, "eth0", "/var/run/netns/a"].map(str::to_owned);
     let pod = Pod { namespace: "default".to_owned(), name: "a".to_owned() };
-    Holder { network, container_id, interface, pod }
+    Holder { network, container_id, interface, netns, pod }
 }
 
 #[test]

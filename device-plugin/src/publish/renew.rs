@@ -10,6 +10,7 @@
 //! and the runtime makes the folder anew when it starts the container again.
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ use crate::inventory::Inventory;
 const QUIET: Duration = Duration::from_millis(200);
 /// Where it does not get quiet, files are written all the same.
 const QUIET_WITHIN: Duration = Duration::from_secs(2);
-/// How long after a failed write the next one is tried, if no event comes before.
+/// How long after a failed write the next one is tried, if no event comes before; and how long from one look to the
+/// next where nothing can be watched: others may have used up the user's inotify instances.
 const RETRY: Duration = Duration::from_secs(5);
 /// Made at boot and never removed; they are busy, and not watched.
 const ROOTS: [&str; 2] = ["/run", "/var/run"];
@@ -62,13 +64,25 @@ async fn rounds(host: Host, mut inventory: watch::Receiver<Arc<Inventory>>) -> R
         if let Some(folder) = folders(&now).iter().find(|folder| host.is_removed(folder)) {
             bail!("{folder} was removed under its mount: only a container that is started anew has it again");
         }
-        let events = arm(&host, &now)?;
-        let lacks = behind || lost(&host, &now).is_some();
+        let events = arm(&host, &now).inspect_err(|error| {
+            warn!(
+                error = format!("{error:#}"),
+                "published files are not watched, looking at them now and then"
+            );
+        });
+        let late = behind || events.is_err();
+        let watched = async {
+            match events {
+                Ok(events) => quiet_after_one(events).await,
+                Err(_) => pending().await,
+            }
+        };
+        let lacks = late || lost(&host, &now).is_some();
         tokio::select! {
             // No sender, no change: the plugin is about to close.
             Ok(()) = inventory.changed() => behind = true,
-            event = quiet_after_one(events) => event?,
-            () = sleep(if behind { RETRY } else { QUIET }), if lacks => {}
+            event = watched => event?,
+            () = sleep(if late { RETRY } else { QUIET }), if lacks => {}
         }
     }
 }
