@@ -31,7 +31,7 @@ enum Command {
     /// Shows every VF, its verdicts, and why it is or isn't advertised. Makes, binds and advertises nothing.
     Scan {
         #[command(flatten)]
-        of: Of,
+        subject: Subject,
         /// How to show it.
         #[arg(long, value_enum, default_value_t = ScanOutput::Table)]
         output: ScanOutput,
@@ -41,7 +41,7 @@ enum Command {
         /// The VF, as sysfs writes it: 0000:01:00.1.
         address: PciAddress,
         #[command(flatten)]
-        of: Of,
+        subject: Subject,
         /// How to show it.
         #[arg(long, value_enum, default_value_t = ExplainOutput::Text)]
         output: ExplainOutput,
@@ -49,13 +49,13 @@ enum Command {
     /// Prints what `scan` and `explain` read of this host, as one text for a bug report; `--root` takes it back.
     Capture {
         #[command(flatten)]
-        of: Of,
+        subject: Subject,
     },
 }
 
 /// What is looked at.
 #[derive(Args)]
-struct Of {
+struct Subject {
     /// The config file whose pools are shown; without it no pool selects anything.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -100,30 +100,30 @@ fn work(command: Command) -> Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run::run(host, &config, page))
         }
-        Command::Scan { of, output } => {
-            let (root, config) = of.open()?;
+        Command::Scan { subject, output } => {
+            let (root, config) = subject.open()?;
             let rows = scan::rows(&root.host, config.as_ref(), root.page).context("scan")?;
             print(&match output {
                 ScanOutput::Table => scan::table(&rows),
                 ScanOutput::Json => serde_json::to_string_pretty(&rows)? + "\n",
             })
         }
-        Command::Explain { address, of, output } => {
-            let (root, config) = of.open()?;
+        Command::Explain { address, subject, output } => {
+            let (root, config) = subject.open()?;
             let explanation = explain::explain(&root.host, config.as_ref(), address, root.page)?;
             print(&match output {
                 ExplainOutput::Text => explain::text(&explanation),
                 ExplainOutput::Json => serde_json::to_string_pretty(&explanation)? + "\n",
             })
         }
-        Command::Capture { of } => {
-            let (root, config) = of.open()?;
+        Command::Capture { subject } => {
+            let (root, config) = subject.open()?;
             print(&captured::capture(&root, config.as_ref())?)
         }
     }
 }
 
-impl Of {
+impl Subject {
     fn open(&self) -> Result<(Root, Option<Config>)> {
         let config = self.config.as_deref().map(Config::load).transpose()?;
         let root = self.root.as_deref().map_or_else(Root::this, Root::at)?;
