@@ -1,7 +1,7 @@
 //! Which devices this call is about: what the kubelet gave the pod, what the plugin has on record and describes, and
 //! what the configuration names, must agree.
 
-use doorbell_common::allocation;
+use doorbell_common::allocation::{self, NoRecord};
 use doorbell_common::claim::Pod;
 use doorbell_common::formats::cni::code;
 use doorbell_common::formats::descriptor::{self, Device};
@@ -63,12 +63,7 @@ fn ours(host: &Host, held: &[Held]) -> Result<Vec<Device>, Failure> {
                 ours.push(device);
             }
             (Some(_), None) => {
-                let path = allocation::path(&id);
-                let msg = format!(
-                    "what the kubelet was answered for {id} is not on record ({path} is missing): delete the pod \
-                     to have it allocated anew"
-                );
-                return Err(Failure::new(NOT_ELIGIBLE, msg));
+                return Err(Failure::new(NOT_ELIGIBLE, NoRecord::absent(id).to_string()));
             }
             (None, Some(record)) if record.resource == *resource => {
                 let msg = format!(

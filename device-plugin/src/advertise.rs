@@ -156,7 +156,7 @@ fn status(refusal: &Refusal) -> Status {
         }
         Refusal::Changed { .. }
         | Refusal::StillHeld { .. }
-        | Refusal::NoRecord { .. }
+        | Refusal::NoRecord(_)
         | Refusal::CdiIsOff(_)
         | Refusal::Stale(_)
         | Refusal::NotWired { .. } => Status::failed_precondition(refusal.to_string()),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use doorbell_common::allocation::{self, By, Stale};
+use doorbell_common::allocation::{self, By, NoRecord, Stale};
 use doorbell_common::claim;
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
@@ -57,17 +57,8 @@ pub enum Refusal {
         resource: String,
     },
     /// What the kubelet replays can't be held against anything.
-    #[error(
-        "what the kubelet was answered for {id} is not on record ({file}: {why}): delete the pod to have it allocated anew"
-    )]
-    NoRecord {
-        /// The device.
-        id: DeviceId,
-        /// Where the record should be.
-        file: String,
-        /// Why it says nothing.
-        why: String,
-    },
+    #[error(transparent)]
+    NoRecord(#[from] NoRecord),
     /// The kubelet replays a CDI name, and nothing answers to it any more.
     #[error(
         "the kubelet replays the CDI name of {0}, and containers get their devices by DeviceSpec now: delete the pod to have it allocated anew"
@@ -137,9 +128,7 @@ pub fn let_go(host: &Host, id: &DeviceId, resource: &str) -> Result<(), Refusal>
 pub fn may_start(host: &Host, inventory: &Inventory, name: &PoolName, ids: &[String]) -> Result<(), Refusal> {
     let (pool, devices) = verified(host, inventory, name, ids)?;
     for Eligible { id, nodes, .. } in devices {
-        let unrecorded = |why| Refusal::NoRecord { id: id.clone(), file: allocation::path(id), why };
-        let record = allocation::read(host, id).map_err(|error| unrecorded(chain(&error)))?;
-        let record = record.ok_or_else(|| unrecorded("no such file".to_owned()))?;
+        let record = allocation::known(host, id)?;
         record.holds(&pool.resource, nodes)?;
         if record.by == By::Cdi && !inventory.cdi {
             return Err(Refusal::CdiIsOff(id.clone()));

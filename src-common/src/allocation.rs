@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::chain;
 use crate::formats::descriptor;
 use crate::host::{self, Host, HostError};
 use crate::kernel::vfio::Nodes;
@@ -63,6 +64,25 @@ pub enum AllocationError {
         /// The version in it.
         version: String,
     },
+}
+
+/// What the kubelet replays for a device can't be held against anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "what the kubelet was answered for {id} is not on record ({}: {why}): delete the pod to have it allocated anew",
+    path(id)
+)]
+pub struct NoRecord {
+    id: DeviceId,
+    why: String,
+}
+
+impl NoRecord {
+    /// There is no record.
+    #[must_use]
+    pub fn absent(id: DeviceId) -> Self {
+        Self { id, why: "no such file".to_owned() }
+    }
 }
 
 /// Why the kubelet's answer no longer holds.
@@ -127,6 +147,12 @@ pub fn read(host: &Host, id: &DeviceId) -> Result<Option<Allocation>, Allocation
         }
         Err(source) => Err(AllocationError::Malformed { path, source }),
     }
+}
+
+/// The record of a device that was given away, which has to be there.
+pub fn known(host: &Host, id: &DeviceId) -> Result<Allocation, NoRecord> {
+    let unreadable = |error: AllocationError| NoRecord { id: id.clone(), why: chain(&error) };
+    read(host, id).map_err(unreadable)?.ok_or_else(|| NoRecord::absent(id.clone()))
 }
 
 /// Ids of all devices with a record, sorted.

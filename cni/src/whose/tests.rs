@@ -164,7 +164,7 @@ fn a_device_that_was_answered_under_another_resource_is_refused() {
 #[test]
 fn a_device_without_a_record_is_refused() {
     let msg = "what the kubelet was answered for 0000:01:00.1 is not on record \
-               (/var/lib/doorbell/allocations/0000:01:00.1 is missing): delete the pod to have it allocated anew";
+               (/var/lib/doorbell/allocations/0000:01:00.1: no such file): delete the pod to have it allocated anew";
     assert_eq!(Node::new().describe(ONE).ours(&[(FAST, ONE)]), Err((NOT_ELIGIBLE, msg.to_owned())));
 }
 
