@@ -1,6 +1,7 @@
 //! Access mode `vfio`: the container drives the whole VF, so wiring it is proving that its doorbell maps.
 
 use doorbell_common::claim::Undo;
+use doorbell_common::formats;
 use doorbell_common::formats::cni::code;
 use doorbell_common::formats::descriptor::{
     self, API_VERSION, ATTACHMENT_FILE, Attachment, Device, IpPrefix, Trial,
@@ -65,5 +66,5 @@ pub fn attach(
             .map_err(|errno| Failure::new(code::IO, "ask for RLIMIT_MEMLOCK").because(&errno))?,
     };
     let file = format!("{}/{ATTACHMENT_FILE}", descriptor::folder(hold.id()));
-    hold.change(Undo::RemoveAttachment, || Ok(host.replace(file, &descriptor::to_json(&attachment))?))
+    hold.change(Undo::RemoveAttachment, || Ok(host.replace(file, &formats::to_json(&attachment))?))
 }

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::chain;
-use crate::formats::descriptor;
+use crate::formats;
 use crate::host::{self, Host, HostError};
 use crate::kernel::vfio::Nodes;
 use crate::subdevice::DeviceId;
@@ -162,7 +162,7 @@ pub fn ids(host: &Host) -> host::Result<Vec<DeviceId>> {
 
 /// Keeps a record; on disk when this returns. One that says the same already is not written.
 pub fn keep(host: &Host, record: &Allocation) -> host::Result<()> {
-    host.keep_as(path(&record.id), &descriptor::to_json(record))
+    host.keep_as(path(&record.id), &formats::to_json(record))
 }
 
 /// The file of a device's record.
@@ -226,7 +226,7 @@ mod tests {
         let record = record(By::Cdi);
         keep(&host, &record).unwrap();
         let other: DeviceId = "0000:01:00.2".parse().unwrap();
-        host.replace(path(&other), &descriptor::to_json(&record)).unwrap();
+        host.replace(path(&other), &formats::to_json(&record)).unwrap();
         assert!(matches!(read(&host, &other), Err(AllocationError::Foreign { .. })));
     }
 }

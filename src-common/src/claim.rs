@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::formats::descriptor;
+use crate::formats::{self, descriptor};
 use crate::host::{self, Host, HostError};
 use crate::kernel::boot;
 use crate::subdevice::DeviceId;
@@ -183,7 +183,7 @@ pub fn ids(host: &Host) -> host::Result<Vec<DeviceId>> {
 /// Writes a claim; on disk when this returns.
 pub fn write(host: &Host, claim: &Claim) -> Result<(), ClaimError> {
     host.make_folder(FOLDER)?;
-    Ok(host.replace(path(&claim.id), &descriptor::to_json(claim))?)
+    Ok(host.replace(path(&claim.id), &formats::to_json(claim))?)
 }
 
 /// The claim on a device that was made in this boot, if it has one.

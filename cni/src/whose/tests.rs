@@ -1,6 +1,7 @@
 //! Who gets what, over hand-made descriptors and records, and a hand-made answer of the kubelet.
 
 use doorbell_common::allocation::{Allocation, By};
+use doorbell_common::formats;
 use doorbell_common::formats::descriptor::{
     Access, Doorbell, Effective, Isolation, Locked, Mediation, Memory, Registers,
 };
@@ -32,7 +33,7 @@ impl Node {
         let folder = descriptor::folder(&device.id);
         self.host.make_folder(&folder).unwrap();
         let file = format!("{folder}/{}", descriptor::DEVICE_FILE);
-        self.host.replace(file, &descriptor::to_json(&device)).unwrap();
+        self.host.replace(file, &formats::to_json(&device)).unwrap();
         self
     }
 

@@ -1,6 +1,7 @@
 //! Each device's descriptor, `device.json`.
 
 use doorbell_common::claim;
+use doorbell_common::formats;
 use doorbell_common::formats::descriptor::{
     self, API_VERSION, Access, Device, Doorbell, Effective, Isolation, Locked, Mediation, Memory, Registers,
 };
@@ -16,7 +17,7 @@ pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
     for (name, pool) in &inventory.pools {
         for device in pool.devices.values() {
             let described = describe(name, &pool.resource, device, inventory.page);
-            host.keep_as(descriptor::device_file(&device.id), &descriptor::to_json(&described))?;
+            host.keep_as(descriptor::device_file(&device.id), &formats::to_json(&described))?;
         }
     }
     for id in descriptor::ids(host)? {

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::descriptor;
 use crate::host::{self, Host};
 use crate::subdevice::DeviceId;
 
@@ -94,7 +93,7 @@ impl Spec {
     /// As JSON.
     #[must_use]
     pub fn document(&self) -> Vec<u8> {
-        descriptor::to_json(self)
+        super::to_json(self)
     }
 }
 

@@ -90,15 +90,6 @@ pub fn read_device(host: &Host, id: &DeviceId) -> Result<Option<Device>, Descrip
     }
 }
 
-/// Pretty JSON with a newline: the files are read by people too.
-#[must_use]
-pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut json =
-        serde_json::to_vec_pretty(value).expect("these types have string keys and no failing serializer");
-    json.push(b'\n');
-    json
-}
-
 /// `device.json`: the sub-device as the plugin found and advertised it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

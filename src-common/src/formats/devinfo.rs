@@ -50,7 +50,7 @@ impl DeviceInfo {
     /// As JSON.
     #[must_use]
     pub fn document(&self) -> Vec<u8> {
-        super::descriptor::to_json(self)
+        super::to_json(self)
     }
 }
 
