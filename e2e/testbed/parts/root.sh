@@ -12,7 +12,7 @@ mmdebstrap --variant=essential --skip=output/dev \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/i18n/*' \
     --include=containerd/sid,runc/sid,containernetworking-plugins/sid,iproute2,iptables,nftables \
-    --include=busybox-static,ethtool,iputils-ping,kmod,mount,pciutils,procps \
+    --include=busybox-static,ethtool,iputils-ping,kmod,mount,pciutils,procps,strace \
     trixie "$WORK/root" "deb $MIRROR trixie main" "deb [check-valid-until=no] $MIRROR sid main"
 
 # Debian has testpmd in dpdk-dev, which depends on every driver and header there is. So it is unpacked aside with the
