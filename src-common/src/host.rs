@@ -10,7 +10,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 pub use record::Entry;
@@ -137,11 +137,24 @@ impl Host {
 
     /// Base name of what a symbolic link points at; `None` where there is no such link.
     pub fn link_name(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
+        let target = self.link_target(path)?;
+        Ok(target.and_then(|target| Some(target.file_name()?.to_str()?.to_owned())))
+    }
+
+    /// Where a symbolic link leads, as a path on the host; `None` where there is no such link.
+    ///
+    /// `..` is taken off by name: right where no folder on the way is a link itself, as in sysfs' own folders.
+    pub fn follow(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>> {
+        let folder = path.as_ref().parent().map(Path::to_owned).unwrap_or_default();
+        Ok(self.link_target(path)?.map(|target| without_dots(&folder.join(target))))
+    }
+
+    fn link_target(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>> {
         let target = absent_is_none(fs::read_link(self.path(&path)).map_err(failed("follow", &path)))?;
         if let Some(target) = &target {
             self.note(path, || Entry::Link(target.clone()));
         }
-        Ok(target.and_then(|target| Some(target.file_name()?.to_str()?.to_owned())))
+        Ok(target)
     }
 
     /// Names in a folder, sorted; none where the folder does not exist.
@@ -235,6 +248,19 @@ impl Host {
     }
 }
 
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            // At the root there is nothing to take off, as for the kernel.
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            _ => plain.push(component),
+        }
+    }
+    plain
+}
+
 fn sync_folder(file: &Path) -> io::Result<()> {
     file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
@@ -273,6 +299,24 @@ mod tests {
         fs::set_permissions(root.path().join("held.new"), Permissions::from_mode(0o600)).unwrap();
         host.replace("/held", b"new").unwrap();
         assert_eq!(fs::metadata(root.path().join("held")).unwrap().permissions().mode() & 0o777, FILE_MODE);
+    }
+
+    #[test]
+    fn a_link_is_followed_to_a_path_on_the_host() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        host.make_folder("/sys/bus/vdpa/devices").unwrap();
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, host.path(format!("/sys/bus/vdpa/devices/{name}"))).unwrap();
+            host.follow(format!("/sys/bus/vdpa/devices/{name}")).unwrap().unwrap()
+        };
+        assert_eq!(
+            link("../../../devices/pci0000:00/vdpa0", "a"),
+            Path::new("/sys/devices/pci0000:00/vdpa0")
+        );
+        assert_eq!(link("/sys/./devices/b", "b"), Path::new("/sys/devices/b"));
+        assert_eq!(link("../../../../../../../sys", "c"), Path::new("/sys"));
+        assert_eq!(host.follow("/sys/bus/vdpa/devices/none").unwrap(), None);
     }
 
     #[test]
