@@ -1,10 +1,12 @@
 //! The kernel's objects, one kind a file: what sysfs and the device nodes say, without judgement.
 
 pub mod boot;
+mod device;
 pub mod iommu;
 pub mod memory;
 pub mod pci;
 pub mod process;
 pub mod sriov;
+pub mod vdpa;
 pub mod vfio;
 pub mod virtio_pci;
