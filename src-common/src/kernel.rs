@@ -3,6 +3,7 @@
 pub mod boot;
 pub mod iommu;
 pub mod memory;
+pub mod netlink;
 pub mod pci;
 pub mod process;
 pub mod sriov;
