@@ -4,6 +4,7 @@ pub mod boot;
 mod device;
 pub mod iommu;
 pub mod memory;
+pub mod netlink;
 pub mod pci;
 pub mod process;
 pub mod sriov;
