@@ -77,6 +77,11 @@ impl Host {
         self.record.as_ref().map(|record| record.entries()).unwrap_or_default()
     }
 
+    /// Keeps what the kernel said by another way than a file as a file at `path`: a capture holds nothing else.
+    pub fn note_answer(&self, path: impl AsRef<Path>, answer: &[u8]) {
+        self.note(path, || Entry::File(answer.to_vec()));
+    }
+
     fn note(&self, path: impl AsRef<Path>, entry: impl FnOnce() -> Entry) {
         if let Some(record) = &self.record {
             record.keep(path.as_ref(), entry());

@@ -1,0 +1,76 @@
+//! Devices as their family has them: who made them, of which kind they are, what they are made with.
+//!
+//! Devices that their driver made by itself (eni, snet) are on the bus, and not in the family.
+
+use netlink_packet_core::DecodeError;
+
+use super::message::{
+    DEV_FEATURES, DEV_ID, DEV_MAX_VQ_SIZE, DEV_MAX_VQS, DEV_NAME, DEV_NET_CFG_MACADDR, DEV_NET_CFG_MAX_VQP,
+    DEV_NET_CFG_MTU, DEV_NEW, DEV_VENDOR_ID, Message,
+};
+use super::{ManagementHandle, VdpaName};
+
+/// A device that was made of a management device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VdpaDevice {
+    /// Its name on the bus. Others give names too, so it need not be a [`VdpaName`].
+    pub name: String,
+    /// What it is made of.
+    pub management: ManagementHandle,
+    /// Virtio device type: 1 network, 2 block.
+    pub virtio_id: u32,
+    /// Vendor, as virtio has it: for a PCI device that of its subsystem.
+    pub vendor_id: u32,
+    /// Virtqueues.
+    pub max_vqs: u32,
+    /// Descriptors of a virtqueue, at most.
+    pub max_vq_size: u16,
+}
+
+/// A device to be made. What is `None` is left to the kernel's driver.
+///
+/// vp_vdpa, ifcvf and octep take features only: the rest is set through the PF there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDevice {
+    /// Its name on the bus.
+    pub name: VdpaName,
+    /// What it is to be made of. The kernel makes a second device of one VF without a word.
+    pub management: ManagementHandle,
+    /// Pairs of virtqueues of a network device; 0 is refused.
+    pub max_vq_pairs: Option<u16>,
+    /// MAC address of a network device.
+    pub mac: Option<[u8; 6]>,
+    /// MTU of a network device, in bytes: 68 or more (virtio 1.1, 5.1.4.1).
+    pub mtu: Option<u16>,
+    /// Virtio features that it is to offer, a bit each: all that it is not to offer are left out. MAC and MTU need
+    /// theirs (bits 5 and 3), more than one pair needs MQ (bit 22).
+    pub features: Option<u64>,
+}
+
+impl VdpaDevice {
+    pub(super) fn decode(message: &Message) -> Result<Self, DecodeError> {
+        Ok(Self {
+            name: message.required(DEV_NAME, Message::text)?,
+            management: ManagementHandle::decode(message)?,
+            virtio_id: message.required(DEV_ID, Message::u32)?,
+            vendor_id: message.required(DEV_VENDOR_ID, Message::u32)?,
+            max_vqs: message.required(DEV_MAX_VQS, Message::u32)?,
+            max_vq_size: message.required(DEV_MAX_VQ_SIZE, Message::u16)?,
+        })
+    }
+}
+
+impl NewDevice {
+    pub(super) fn encode(&self) -> Message {
+        let message = Message::new(DEV_NEW)
+            .with_text(DEV_NAME, self.name.as_str())
+            .with_u16(DEV_NET_CFG_MAX_VQP, self.max_vq_pairs)
+            .with_u16(DEV_NET_CFG_MTU, self.mtu)
+            .with_u64(DEV_FEATURES, self.features);
+        let message = self.management.encode(message);
+        match &self.mac {
+            Some(mac) => message.with(DEV_NET_CFG_MACADDR, mac),
+            None => message,
+        }
+    }
+}
