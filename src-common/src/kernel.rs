@@ -3,6 +3,7 @@
 pub mod boot;
 mod device;
 pub mod iommu;
+pub mod mdev;
 pub mod memory;
 pub mod netlink;
 pub mod pci;
