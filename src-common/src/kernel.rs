@@ -1,5 +1,6 @@
 //! The kernel's objects, one kind a file: what sysfs and the device nodes say, without judgement.
 
+pub mod auxiliary;
 pub mod boot;
 mod device;
 pub mod iommu;
