@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::hold::Hold;
 use crate::ipam::{Ipam, Lease};
-use crate::{vfio, whose};
+use crate::{device, whose};
 
 /// Wires the pod's devices; gives the result document.
 pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<String, Failure> {
@@ -32,7 +32,7 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
     config.fits(devices.len())?;
     let page = memory::page_size()
         .map_err(|errno| Failure::new(code::IO, "ask for the page size").because(&errno))?;
-    let verified = each(&devices, |device| vfio::verify(host, device, page))?;
+    let verified = each(&devices, |device| device::verify(host, device, page))?;
 
     let holder = Holder {
         network: config.network.clone(),
@@ -43,15 +43,16 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
     };
     // Dropped unkept, a hold gives its device back.
     let mut holds = each(&verified, |device: &Eligible| Hold::take(host, &device.id, holder.clone()))?;
-    let mapped = each(&verified, |device| Ok(trial::map_doorbell(host, device)?))?;
+    let proofs = each(&verified, |device| Ok(trial::prove(host, device, page)?))?;
     // Dropped unkept, before the holds, a lease is given back.
     let lease = ipam.as_ref().map(Ipam::add).transpose()?;
     let ips = lease.as_ref().map_or(&config.ips, |lease| &lease.addresses);
-    for ((hold, mapped), device) in holds.iter_mut().zip(&mapped).zip(&verified) {
-        vfio::attach(host, hold, mapped, call, config, ips)?;
+    for ((hold, proof), device) in holds.iter_mut().zip(&proofs).zip(&verified) {
+        let mac = config.mac.map(|mac| mac.to_string());
+        device::attach(host, hold, proof, &call.interface, mac, ips)?;
         // At most one device: that is checked above.
-        if let Some(file) = &config.device_info {
-            file.write(host, hold, &DeviceInfo::vf(device.address, device.pf))?;
+        if let (Some(file), Some(info)) = (&config.device_info, DeviceInfo::of(device)) {
+            file.write(host, hold, &info)?;
         }
     }
     let result = result(call, config, &devices, lease.as_ref());
@@ -70,7 +71,7 @@ fn result(call: &Call, config: &Config, devices: &[Device], lease: Option<&Lease
     match &config.previous {
         Some(previous) => previous.get().to_owned(),
         None => {
-            let pci_id = devices.first().map(|device| device.pci_address.to_string());
+            let pci_id = devices.first().and_then(|device| device.pci_address).map(|address| address.to_string());
             let result = AddResult::one(&config.cni_version, &call.interface, &call.netns, pci_id);
             match lease {
                 Some(lease) => result.with(&lease.answer).document(),

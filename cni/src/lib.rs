@@ -2,7 +2,7 @@
 //!
 //! stdout carries the protocol only: a result, an error document, or nothing. The verbs are a file each ([`add`],
 //! [`del`]), over what [`call`] and [`config`] parsed; [`whose`] decides which devices a call is about; [`hold`] locks,
-//! claims and undoes; what an ADD does to a device of one access mode is in that mode's file ([`vfio`]); [`ipam`] has
+//! claims and undoes; [`device`] verifies what is wired and tells its container; [`ipam`] has
 //! another program give addresses, [`device_info`] tells meta-plugins of the device.
 
 pub mod add;
@@ -10,13 +10,13 @@ pub mod call;
 pub mod child;
 pub mod config;
 pub mod del;
+pub mod device;
 pub mod device_info;
 mod failure;
 pub mod hold;
 pub mod ipam;
 pub mod mac;
 pub mod podresources;
-pub mod vfio;
 pub mod whose;
 
 use doorbell_common::formats::cni::VersionReply;

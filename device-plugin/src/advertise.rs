@@ -133,16 +133,17 @@ impl DevicePlugin for PoolService {
     }
 }
 
-/// Devices that may be handed out are healthy; the others are not in the list at all.
+/// What was never fit to be handed out is not in the list at all; what is not now, is in it as unhealthy.
 fn list(pool: &Pool) -> ListAndWatchResponse {
+    let device = |eligible: &Eligible| device(eligible, !pool.unhealthy.contains_key(&eligible.id));
     ListAndWatchResponse { devices: pool.devices.values().map(device).collect() }
 }
 
-fn device(device: &Eligible) -> Device {
+fn device(device: &Eligible, healthy: bool) -> Device {
     let node = device.numa_node.map(|node| NumaNode { id: node.into() });
     Device {
         id: device.id.to_string(),
-        health: "Healthy".to_owned(),
+        health: if healthy { "Healthy" } else { "Unhealthy" }.to_owned(),
         topology: node.map(|node| TopologyInfo { nodes: vec![node] }),
     }
 }
@@ -155,6 +156,7 @@ fn status(refusal: &Refusal) -> Status {
             Status::unavailable(refusal.to_string())
         }
         Refusal::Changed { .. }
+        | Refusal::Unhealthy { .. }
         | Refusal::StillHeld { .. }
         | Refusal::NoRecord(_)
         | Refusal::CdiIsOff(_)

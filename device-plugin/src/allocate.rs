@@ -12,7 +12,7 @@ use doorbell_common::error::chain;
 use doorbell_common::formats::{cdi, descriptor};
 use doorbell_common::host::Host;
 use doorbell_common::kubelet::deviceplugin::{CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount};
-use doorbell_common::subdevice::{DeviceId, Eligible};
+use doorbell_common::subdevice::{DeviceId, Eligible, Nodes};
 use serde_json::{Value, json};
 
 use crate::config::PoolName;
@@ -60,9 +60,13 @@ fn environment(resource: &str, devices: &[&Eligible], by_cdi: bool) -> HashMap<S
         .iter()
         .map(|device| {
             let mut info = json!({ "generic": { "deviceID": device.id } });
-            if !by_cdi {
-                let [own, shared] = device.nodes.paths();
-                info["vfio"] = json!({ "mount": shared, "dev-mount": own });
+            match &device.nodes {
+                Nodes::Vfio(nodes) if !by_cdi => {
+                    let [own, shared] = nodes.paths();
+                    info["vfio"] = json!({ "mount": shared, "dev-mount": own });
+                }
+                Nodes::VhostVdpa { vhost_vdpa } if !by_cdi => info["vdpa"] = json!({ "mount": vhost_vdpa }),
+                _ => {}
             }
             (device.id.as_str(), info)
         })

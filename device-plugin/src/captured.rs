@@ -50,8 +50,10 @@ fn page() -> Result<u64> {
 pub fn capture(root: &Root, config: Option<&Config>) -> Result<String> {
     let host = root.host.clone().recording();
     for row in scan::rows(&host, config, root.page).context("scan")? {
-        // A VF that can't be explained has left what was read of it.
-        let _ = explain::explain(&host, config, row.address, root.page);
+        // What can't be explained has left what was read of it.
+        if let Ok(id) = row.id.parse() {
+            let _ = explain::explain(&host, config, &id, root.page);
+        }
     }
     Ok(Capture { page: root.page, entries: host.recorded() }.document()?)
 }

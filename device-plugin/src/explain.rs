@@ -1,10 +1,11 @@
-//! The command `explain`: every check on one VF, passed or failed, and the file or ioctl that it rests on.
+//! The command `explain`: every check on one sub-device, passed or failed, and the file or ioctl that it rests on.
 //!
 //! The checks are those by which `run` judges: the verdicts keep their own steps, so nothing is told twice.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use doorbell_common::allocation::{self, By};
 use doorbell_common::check::{Check, Checks, Outcome};
 use doorbell_common::claim;
@@ -12,10 +13,9 @@ use doorbell_common::error::chain;
 use doorbell_common::formats::{cdi, descriptor};
 use doorbell_common::host::Host;
 use doorbell_common::isolation::Refusal;
-use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::vfio::{self, Way};
-use doorbell_common::kernel::{memory, process};
-use doorbell_common::subdevice::SubDevice;
+use doorbell_common::kernel::{memory, pci, process};
+use doorbell_common::subdevice::{Access, DeviceId, Eligible, Parent, VirtualFunction};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -26,13 +26,15 @@ use crate::{prepare, proof};
 /// Value of `apiVersion`.
 const API_VERSION: &str = "doorbell.dev/v1";
 
-/// Everything about one VF.
+/// Everything about one sub-device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Explanation {
     api_version: String,
-    /// Where it is.
-    pub address: PciAddress,
+    /// Its id.
+    pub id: DeviceId,
+    /// How it is driven: as its pool says, or as it stands.
+    pub access: Access,
     /// Pool that selects it.
     pub pool: Option<String>,
     /// Whether `run` advertises it as it stands: no check failed.
@@ -41,28 +43,41 @@ pub struct Explanation {
     pub checks: Vec<Check>,
 }
 
-/// Explains the VF at `address`. Without a config no pool selects anything.
-pub fn explain(host: &Host, config: Option<&Config>, address: PciAddress, page: u64) -> Result<Explanation> {
-    let mut survey = discovery::survey(host, page).context("look for VFs")?;
-    let place = survey.vfs.get(&address).map(|vf| (vf.pf, vf.index));
-    let unreadable = survey.unreadable.get(&address).map(|vf| anyhow!(vf.reason.clone()));
-    let Some((pf, _)) = place else {
-        return Err(unreadable.unwrap_or_else(|| anyhow!("no such VF on this host")))
-            .context(format!("explain {address}"));
-    };
+/// What is explained, and what was found of it.
+struct Found {
+    id: DeviceId,
+    parent: Parent,
+    access: Access,
+    device: Result<Eligible, Vec<String>>,
+}
+
+/// Explains the sub-device `id`. Without a config no pool selects anything.
+pub fn explain(host: &Host, config: Option<&Config>, id: &DeviceId, page: u64) -> Result<Explanation> {
+    let mut survey = discovery::survey(host, page).context("look for sub-devices")?;
     let assigned = config.map(|config| survey.assign(config)).unwrap_or_default();
-    proof::confirm(host, &mut survey, |other| assigned.contains_key(&other));
+    proof::confirm(host, &mut survey, |other| assigned.contains_key(&Parent::Vf(other)));
+    let found = find(host, &survey, &assigned, id, page).with_context(|| format!("explain {id}"))?;
+    let assignment = assigned.get(&found.parent);
 
     let mut checks = Checks::kept();
-    let device = SubDevice::examine_keeping(host, address, page, &mut checks)?;
-    attach(&survey, &device, pf, &mut checks);
-    let assignment = assigned.get(&address);
-    let way = assignment.map_or(Way::default(), |assignment| assignment.way);
-    nodes(host, &device, way, &mut checks);
+    if let Some(address) = found.parent.vf()
+        && !found.access.is_netdev()
+    {
+        let device = VirtualFunction::examine_keeping(host, address, page, &mut checks)?;
+        attach(&survey, &device, &mut checks);
+        if found.access == Access::Vfio {
+            let files = format_args!("{0}/vfio-dev, {0}/driver", pci::folder(address));
+            let _ = checks.step("vfio-driver", files, device.vfio_driver(), |driver| (*driver).to_owned());
+            nodes(host, &device, assignment.map_or(Way::default(), |assignment| assignment.way), &mut checks);
+        }
+    }
+    if found.access != Access::Vfio {
+        as_a_whole(&found, &mut checks);
+    }
     selection(config, assignment, &mut checks);
-    if let (false, Err(why)) = (device.on_vfio, prepare::free(host, address)) {
-        checks.note("bind", format_args!("{}", pci_driver(address)), || {
-            format!("`run` would not bind it: {why}")
+    if let (true, Err(why)) = (found.device.is_err(), prepare::looks_free(host, &found.parent)) {
+        checks.note("prepare", format_args!("claims, the kubelet, open nodes"), || {
+            format!("`run` would not change its driver: {why}")
         });
     }
     if let Some(config) = config {
@@ -71,22 +86,61 @@ pub fn explain(host: &Host, config: Option<&Config>, address: PciAddress, page: 
         checks
             .note("runtime", format_args!("the config, the runtime's config"), || format!("{by}: {reason}"));
     }
-    published(host, &device, assignment, &mut checks);
-    held(host, &device, way, &mut checks);
+    published(host, id, assignment, &mut checks);
+    held(host, &found, &mut checks);
     memory_facts(page, &mut checks);
 
     let checks = checks.into_list();
     let advertised = !checks.iter().any(|check| check.outcome == Outcome::Failed);
     let pool = assignment.map(|assignment| assignment.pool.to_string());
-    Ok(Explanation { api_version: API_VERSION.to_owned(), address, pool, advertised, checks })
+    let Found { id, access, .. } = found;
+    Ok(Explanation { api_version: API_VERSION.to_owned(), id, access, pool, advertised, checks })
+}
+
+fn find(
+    host: &Host,
+    survey: &Survey,
+    assigned: &BTreeMap<Parent, Assignment>,
+    wanted: &DeviceId,
+    page: u64,
+) -> Result<Found> {
+    let unreadable = survey.unreadable.iter().find(|(address, _)| address.to_string() == wanted.as_str());
+    if let Some((_, unreadable)) = unreadable {
+        bail!(unreadable.reason.clone());
+    }
+    for parent in survey.parents().filter(|parent| wanted.as_str().starts_with(&parent.to_string())) {
+        let (access, way) = survey.driven(&parent, assigned.get(&parent));
+        for (id, device) in survey.sub_devices(host, &parent, access, way, page) {
+            if id == *wanted {
+                return Ok(Found { id, parent, access, device });
+            }
+        }
+    }
+    bail!("no such sub-device on this host")
+}
+
+/// What keeps it from its consumer, or how that drives it, where the steps before did not tell.
+fn as_a_whole(found: &Found, checks: &mut Checks) {
+    let Found { parent, access, device, .. } = found;
+    let outcome = device.as_ref().map_err(|reasons| reasons.join("; "));
+    let rests_on = format_args!("sysfs of {parent} and of what stands on it, /dev");
+    // Kept for its place in the list, like all that follow.
+    let _ = checks.step("access", rests_on, outcome, |device| {
+        let reason = device.effective.reason(
+            device.driver.as_deref(),
+            device.doorbell.as_ref().ok().map(|doorbell| doorbell.stride),
+        );
+        format!("{access} by {}; rung {}: {reason}", device.nodes, device.effective)
+    });
 }
 
 /// What the attach showed, where the steps before it let it be asked.
-fn attach(survey: &Survey, device: &SubDevice, pf: PciAddress, checks: &mut Checks) {
+fn attach(survey: &Survey, device: &VirtualFunction, checks: &mut Checks) {
     if device.isolation.is_err() {
         return;
     }
     let Some(confirmed) = survey.vfs.get(&device.function.address) else { return };
+    let pf = confirmed.pf;
     let rests_on = format_args!("VFIO_SET_IOMMU on a free VF of PF {pf}, kept in {}", proof::file(pf));
     let outcome = confirmed.device.isolation.as_ref().map_err(Refusal::to_string);
     // Kept for its place in the list, like all that follow.
@@ -94,7 +148,7 @@ fn attach(survey: &Survey, device: &SubDevice, pf: PciAddress, checks: &mut Chec
         .step("attach", rests_on, outcome, |_| "interrupts are isolated: VFs of the PF attach".to_owned());
 }
 
-fn nodes(host: &Host, device: &SubDevice, way: Way, checks: &mut Checks) {
+fn nodes(host: &Host, device: &VirtualFunction, way: Way, checks: &mut Checks) {
     let (true, Some(group)) = (device.on_vfio, device.iommu_group) else { return };
     let nodes = vfio::nodes(host, device.function.address, group, way).map_err(|error| chain(&error));
     let _ = checks.step("nodes", format_args!("/dev/vfio, {}", vfio::IOMMUFD), nodes, ToString::to_string);
@@ -110,10 +164,9 @@ fn selection(config: Option<&Config>, assignment: Option<&Assignment>, checks: &
 }
 
 /// What a running plugin has written for it.
-fn published(host: &Host, device: &SubDevice, assignment: Option<&Assignment>, checks: &mut Checks) {
-    let id = device.id();
-    let file = descriptor::device_file(&id);
-    checks.note("descriptor", format_args!("{file}"), || match descriptor::read_device(host, &id) {
+fn published(host: &Host, id: &DeviceId, assignment: Option<&Assignment>, checks: &mut Checks) {
+    let file = descriptor::device_file(id);
+    checks.note("descriptor", format_args!("{file}"), || match descriptor::read_device(host, id) {
         Ok(Some(described)) => format!("describes it as {}, by {}", described.resource, described.nodes),
         Ok(None) => "not there: no plugin advertises it".to_owned(),
         Err(error) => chain(&error),
@@ -124,8 +177,8 @@ fn published(host: &Host, device: &SubDevice, assignment: Option<&Assignment>, c
             if host.exists(&file) { "there" } else { "not there" }.to_owned()
         });
     }
-    checks.note("allocation", format_args!("{}", allocation::path(&id)), || {
-        match allocation::read(host, &id) {
+    checks.note("allocation", format_args!("{}", allocation::path(id)), || {
+        match allocation::read(host, id) {
             Ok(Some(record)) => match record.by {
                 By::Cdi => format!("last allocated as {} by CDI name", record.resource),
                 By::Nodes(nodes) => format!("last allocated as {} by {nodes}", record.resource),
@@ -137,9 +190,9 @@ fn published(host: &Host, device: &SubDevice, assignment: Option<&Assignment>, c
 }
 
 /// Whose it is, and who really has it open.
-fn held(host: &Host, device: &SubDevice, way: Way, checks: &mut Checks) {
-    let id = device.id();
-    checks.note("claim", format_args!("{}", claim::path(&id)), || match claim::read(host, &id) {
+fn held(host: &Host, found: &Found, checks: &mut Checks) {
+    let id = &found.id;
+    checks.note("claim", format_args!("{}", claim::path(id)), || match claim::read(host, id) {
         Ok(Some(claim)) => {
             let pod = &claim.holder.pod;
             format!("pod {}/{}, sandbox {}", pod.namespace, pod.name, claim.holder.container_id)
@@ -147,9 +200,7 @@ fn held(host: &Host, device: &SubDevice, way: Way, checks: &mut Checks) {
         Ok(None) => "nobody claims it".to_owned(),
         Err(error) => chain(&error),
     });
-    let Some(group) = device.iommu_group.filter(|_| device.on_vfio) else { return };
-    if let Ok(nodes) = vfio::nodes(host, device.function.address, group, way) {
-        let own = nodes.own();
+    if let Some(own) = found.device.as_ref().ok().and_then(|device| device.nodes.own()) {
         checks.note("open", format_args!("/proc/*/fd of {own}"), || {
             process::holding(host, own)
                 .map_or_else(|| "no process is seen with it open".to_owned(), |p| p.to_string())
@@ -173,17 +224,13 @@ fn memory_facts(page: u64, checks: &mut Checks) {
     });
 }
 
-fn pci_driver(address: PciAddress) -> String {
-    format!("{}/driver", doorbell_common::kernel::pci::folder(address))
-}
-
 /// For people: a line a check, what it rests on below it.
 #[must_use]
 pub fn text(explanation: &Explanation) -> String {
-    let Explanation { address, pool, advertised, checks, .. } = explanation;
+    let Explanation { id, access, pool, advertised, checks, .. } = explanation;
     let verdict = if *advertised { "may be advertised" } else { "is not advertised" };
     let pool = pool.as_ref().map(|pool| format!(", pool {pool}")).unwrap_or_default();
-    let mut text = format!("{address} {verdict}{pool}\n");
+    let mut text = format!("{id} {verdict} as {access}{pool}\n");
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     for Check { name, outcome, found, rests_on } in checks {
         // Writing to a string does not fail.

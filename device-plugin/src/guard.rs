@@ -9,7 +9,7 @@ use doorbell_common::allocation::{self, By, NoRecord, Stale};
 use doorbell_common::claim;
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
-use doorbell_common::subdevice::{DeviceId, Eligible, SubDevice};
+use doorbell_common::subdevice::{DeviceId, Eligible};
 
 use crate::config::PoolName;
 use crate::inventory::{Inventory, Pool};
@@ -39,6 +39,14 @@ pub enum Refusal {
         id: DeviceId,
         /// What differs.
         what: String,
+    },
+    /// The device is advertised as one that is not to be used now.
+    #[error("{id} is unhealthy: {why}")]
+    Unhealthy {
+        /// The device.
+        id: DeviceId,
+        /// Why.
+        why: String,
     },
     /// A file that the container rests on was taken away.
     #[error("{0} is gone; it is written anew in a moment")]
@@ -96,6 +104,9 @@ pub fn verified<'a>(
     let device = |id: &String| -> Result<&Eligible, Refusal> {
         let unknown = || Refusal::Unknown { resource: pool.resource.clone(), id: id.clone() };
         let device = id.parse().ok().and_then(|id: DeviceId| pool.devices.get(&id)).ok_or_else(unknown)?;
+        if let Some(why) = pool.unhealthy.get(&device.id) {
+            return Err(Refusal::Unhealthy { id: device.id.clone(), why: why.clone() });
+        }
         let changed = |what| Refusal::Changed { id: device.id.clone(), what };
         still_true(host, device, inventory.page).map_err(changed)?;
         Ok(device)
@@ -141,10 +152,10 @@ pub fn may_start(host: &Host, inventory: &Inventory, name: &PoolName, ids: &[Str
 }
 
 fn still_true(host: &Host, device: &Eligible, page: u64) -> Result<(), String> {
-    let found = SubDevice::examine(host, device.address, page).map_err(|error| chain(&error))?;
-    let now = found.eligible(host, device.nodes.way()).map_err(|reasons| reasons.join("; "))?;
+    let now = device.subject().examine(host, page).map_err(|reasons| reasons.join("; "))?;
     if now.driver != device.driver {
-        return Err(format!("it was on {} and is on {}", device.driver, now.driver));
+        let [was, is] = [&device.driver, &now.driver].map(|driver| driver.as_deref().unwrap_or("no driver"));
+        return Err(format!("it was on {was} and is on {is}"));
     }
     if now.nodes != device.nodes {
         return Err(format!("it was at {} and is at {}", device.nodes, now.nodes));

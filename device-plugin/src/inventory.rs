@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use doorbell_common::host::{self, Host};
-use doorbell_common::kernel::pci::PciAddress;
-use doorbell_common::subdevice::{DeviceId, Eligible};
+use doorbell_common::subdevice::{DeviceId, Eligible, Parent};
 use tracing::{info, warn};
 
 use crate::config::{self, AllocationPolicy, Config, NodePermissions, PoolName, ResourcePrefix};
 use crate::discovery::{self, Assignment, Survey, Unreadable};
+use crate::prepare::Allocated;
 use crate::runtime::{self, CdiChoice};
 use crate::{prepare, proof};
 
@@ -38,18 +38,25 @@ pub struct Pool {
     pub node: NodePermissions,
     /// Devices that may be handed out, by id.
     pub devices: BTreeMap<DeviceId, Eligible>,
+    /// Those of them that are not healthy now, with the reason.
+    pub unhealthy: BTreeMap<DeviceId, String>,
 }
 
-/// Prepares what the config asks for and lists what may be handed out.
-pub fn take(host: &Host, config: &Config, page: u64) -> host::Result<Inventory> {
+/// Prepares what the config asks for and lists what may be handed out. `allocated` is what the kubelet has given away.
+pub fn take(
+    host: &Host,
+    config: &Config,
+    allocated: &Allocated,
+    page: u64,
+) -> host::Result<Inventory> {
     let mut survey = discovery::survey(host, page)?;
-    for prepare in [prepare::make_vfs, prepare::bind] {
-        if prepare(host, config, &survey) {
+    for prepare in [prepare::withdraw_and_make_vfs, prepare::carry_out] {
+        if prepare(host, config, &survey, allocated) {
             survey = discovery::survey(host, page)?;
         }
     }
     let assigned = survey.assign(config);
-    proof::confirm(host, &mut survey, |address| assigned.contains_key(&address));
+    proof::confirm(host, &mut survey, |address| assigned.contains_key(&Parent::Vf(address)));
     Ok(list(host, config, &survey, assigned, page))
 }
 
@@ -69,7 +76,7 @@ fn list(
     host: &Host,
     config: &Config,
     survey: &Survey,
-    assigned: BTreeMap<PciAddress, Assignment>,
+    assigned: BTreeMap<Parent, Assignment>,
     page: u64,
 ) -> Inventory {
     let empty = |pool: &config::Pool| Pool {
@@ -78,6 +85,7 @@ fn list(
         allocation: pool.allocation,
         node: pool.node,
         devices: BTreeMap::new(),
+        unhealthy: BTreeMap::new(),
     };
     let mut inventory = Inventory {
         prefix: config.resource_prefix.clone(),
@@ -88,21 +96,22 @@ fn list(
     for (address, Unreadable { reason, .. }) in &survey.unreadable {
         warn!(device = %address, reason, "device not readable");
     }
-    for (address, assignment) in assigned {
-        let (Some(vf), Some(pool)) = (survey.vfs.get(&address), inventory.pools.get_mut(&assignment.pool))
-        else {
-            continue;
-        };
-        for other in &assignment.also {
-            warn!(device = %address, pool = %assignment.pool, %other, "selected by two pools: goes to the first");
+    for (parent, Assignment { pool: name, access, way, also }) in assigned {
+        let Some(pool) = inventory.pools.get_mut(&name) else { continue };
+        for other in &also {
+            warn!(%parent, pool = %name, %other, "selected by two pools: goes to the first");
         }
-        match vf.device.eligible(host, assignment.way) {
-            Ok(eligible) => {
-                info!(device = %address, pool = %assignment.pool, group = %eligible.isolation.group, "device advertised");
-                pool.devices.insert(eligible.id.clone(), eligible);
-            }
-            Err(reasons) => {
-                warn!(device = %address, pool = %assignment.pool, reasons = reasons.join("; "), "device not advertised");
+        for (id, device) in survey.sub_devices(host, &parent, access, way, page) {
+            match device {
+                Ok(eligible) => {
+                    let isolation = eligible.isolation.class;
+                    info!(device = %id, pool = %name, %isolation, "device advertised");
+                    pool.devices.insert(id, eligible);
+                }
+                Err(reasons) => {
+                    let reasons = reasons.join("; ");
+                    warn!(device = %id, pool = %name, reasons, "device not advertised");
+                }
             }
         }
     }

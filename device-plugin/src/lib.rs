@@ -8,6 +8,7 @@
 
 pub mod advertise;
 pub mod allocate;
+pub mod allocated;
 pub mod captured;
 pub mod config;
 pub mod discovery;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use doorbell_common::kernel::pci::PciAddress;
+use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
 use doorbell_device_plugin::config::{Config, ConfigError};
 use doorbell_device_plugin::{explain, run, scan};
@@ -28,7 +28,7 @@ enum Command {
         #[arg(long, default_value = "/etc/doorbell/config.yaml")]
         config: PathBuf,
     },
-    /// Shows every VF, its verdicts, and why it is or isn't advertised. Makes, binds and advertises nothing.
+    /// Shows every sub-device, its verdicts, and why it is or isn't advertised. Makes, binds and advertises nothing.
     Scan {
         #[command(flatten)]
         subject: Subject,
@@ -36,10 +36,10 @@ enum Command {
         #[arg(long, value_enum, default_value_t = ScanOutput::Table)]
         output: ScanOutput,
     },
-    /// Shows every check on one VF, passed or failed, and the file or ioctl that it rests on.
+    /// Shows every check on one sub-device, passed or failed, and the file or ioctl that it rests on.
     Explain {
-        /// The VF, as sysfs writes it: 0000:01:00.1.
-        address: PciAddress,
+        /// Its id, for a VF its address as sysfs writes it: 0000:01:00.1.
+        id: DeviceId,
         #[command(flatten)]
         subject: Subject,
         /// How to show it.
@@ -108,9 +108,9 @@ fn work(command: Command) -> Result<()> {
                 ScanOutput::Json => serde_json::to_string_pretty(&rows)? + "\n",
             })
         }
-        Command::Explain { address, subject, output } => {
+        Command::Explain { id, subject, output } => {
             let (root, config) = subject.open()?;
-            let explanation = explain::explain(&root.host, config.as_ref(), address, root.page)?;
+            let explanation = explain::explain(&root.host, config.as_ref(), &id, root.page)?;
             print(&match output {
                 ExplainOutput::Text => explain::text(&explanation),
                 ExplainOutput::Json => serde_json::to_string_pretty(&explanation)? + "\n",

@@ -11,7 +11,7 @@ use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kubelet::deviceplugin::{
     ContainerPreferredAllocationRequest, ContainerPreferredAllocationResponse,
 };
-use doorbell_common::subdevice::{DeviceId, Eligible};
+use doorbell_common::subdevice::{DeviceId, Eligible, Parent};
 
 use crate::config::AllocationPolicy;
 use crate::inventory::Pool;
@@ -19,9 +19,10 @@ use crate::inventory::Pool;
 /// What the choice depends on, of one device. Ordered as the bus is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    address: PciAddress,
+    parent: Parent,
     id: DeviceId,
-    pf: PciAddress,
+    /// Devices of software have none, and share the machine.
+    pf: Option<PciAddress>,
     numa_node: Option<u32>,
 }
 
@@ -129,7 +130,7 @@ fn on_one_node<'a>(
     };
     // PFs that it takes from, then free devices there: packing wants few, spreading many.
     let width = |picked: &Vec<&Candidate>| {
-        let pfs: BTreeSet<PciAddress> = picked.iter().map(|device| device.pf).collect();
+        let pfs: BTreeSet<Option<PciAddress>> = picked.iter().map(|device| device.pf).collect();
         (pfs.len(), free.iter().filter(|device| pfs.contains(&device.pf)).count())
     };
     let options = nodes.values().filter(|free| free.len() >= count).map(|free| by_policy(free));
@@ -143,7 +144,7 @@ fn on_one_node<'a>(
 /// From the fewest PFs: those in use already first, then the one with the fewest free devices that suffices, or while
 /// none does, the one with the most.
 fn packed<'a>(free: &[&'a Candidate], chosen: &BTreeSet<&'a Candidate>, count: usize) -> Vec<&'a Candidate> {
-    let used: BTreeSet<PciAddress> = chosen.iter().map(|device| device.pf).collect();
+    let used: BTreeSet<Option<PciAddress>> = chosen.iter().map(|device| device.pf).collect();
     let mut pfs = by_pf(free);
     let mut picked = Vec::new();
     while picked.len() < count {
@@ -158,7 +159,7 @@ fn packed<'a>(free: &[&'a Candidate], chosen: &BTreeSet<&'a Candidate>, count: u
 
 /// One from each PF in turn, the one with the most free devices first. What the container has already counts as a turn.
 fn spread<'a>(free: &[&'a Candidate], chosen: &BTreeSet<&'a Candidate>, count: usize) -> Vec<&'a Candidate> {
-    let had = |pf: PciAddress| chosen.iter().filter(|device| device.pf == pf).count();
+    let had = |pf: Option<PciAddress>| chosen.iter().filter(|device| device.pf == pf).count();
     let mut turns: Vec<(usize, Reverse<usize>, &Candidate)> = Vec::new();
     for (pf, free) in by_pf(free) {
         let (had, most) = (had(pf), Reverse(free.len()));
@@ -168,8 +169,8 @@ fn spread<'a>(free: &[&'a Candidate], chosen: &BTreeSet<&'a Candidate>, count: u
     turns.into_iter().take(count).map(|(_, _, device)| device).collect()
 }
 
-fn by_pf<'a>(devices: &[&'a Candidate]) -> BTreeMap<PciAddress, Vec<&'a Candidate>> {
-    let mut pfs: BTreeMap<PciAddress, Vec<&'a Candidate>> = BTreeMap::new();
+fn by_pf<'a>(devices: &[&'a Candidate]) -> BTreeMap<Option<PciAddress>, Vec<&'a Candidate>> {
+    let mut pfs: BTreeMap<Option<PciAddress>, Vec<&'a Candidate>> = BTreeMap::new();
     for device in devices {
         pfs.entry(device.pf).or_default().push(*device);
     }
@@ -182,7 +183,8 @@ fn unknown_ids(ids: &[String]) -> String {
 
 impl From<&Eligible> for Candidate {
     fn from(device: &Eligible) -> Self {
-        Self { address: device.address, id: device.id.clone(), pf: device.pf, numa_node: device.numa_node }
+        let (parent, id) = (device.parent.clone(), device.id.clone());
+        Self { parent, id, pf: device.pf, numa_node: device.numa_node }
     }
 }
 

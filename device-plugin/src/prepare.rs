@@ -1,100 +1,117 @@
-//! Making VFs and binding them, before anything is advertised.
+//! Making VFs, binding them, and making what stands on them, before anything is advertised.
 //!
 //! Only pools with a `prepare` section change the host, and only what their selectors name. What fails is reported
-//! and leaves its device unadvertised; the rest goes on.
+//! and leaves its device unadvertised; the rest goes on. Each change is on record before it is made ([`made`]) and only
+//! what nobody uses is changed ([`free`]); a start after a kill goes on where the last one was, and a start with another
+//! config first takes back what no pool wants any more ([`withdraw`]).
 
-use std::collections::BTreeMap;
+pub mod free;
+mod made;
+mod mdevs;
+mod plan;
+mod vdpa;
+mod vfs;
+mod withdraw;
 
-use doorbell_common::claim;
+use std::collections::{BTreeMap, BTreeSet};
+
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
 use doorbell_common::kernel::pci::{self, PciAddress};
-use doorbell_common::kernel::sriov;
+use doorbell_common::subdevice::{Access, Parent};
 use tracing::{info, warn};
 
-use crate::config::{Config, PoolName};
-use crate::discovery::{Survey, Vf};
+use crate::config::Config;
+use crate::discovery::Survey;
+use crate::proof;
 
-/// Makes the VFs that pools ask for. Whether the host may have changed: then a new survey shows it.
-pub fn make_vfs(host: &Host, config: &Config, survey: &Survey) -> bool {
-    let wanted = wanted_vfs(config, survey);
-    for (pf, wanted) in &wanted {
-        match sriov::enable(host, *pf, *wanted) {
-            Ok(0) => {}
-            Ok(made) => info!(pf = %pf, vfs = made, "VFs made"),
-            Err(error) => warn!(pf = %pf, error = chain(&error), "VFs not made"),
-        }
-    }
-    !wanted.is_empty()
+pub use free::Allocated;
+pub use plan::{Change, Plan, plans};
+
+use made::{Made, Step};
+
+/// Takes back what no pool wants any more, then makes the VFs that pools ask for. Whether the host may have changed:
+/// then a new survey shows it.
+pub fn withdraw_and_make_vfs(host: &Host, config: &Config, survey: &Survey, allocated: &Allocated) -> bool {
+    let withdrawn = withdraw::all(host, config, survey, allocated);
+    vfs::make(host, config, survey) || withdrawn
 }
 
-/// The most VFs that any pool asks for, a PF: the kernel takes a number once.
-fn wanted_vfs(config: &Config, survey: &Survey) -> BTreeMap<PciAddress, u32> {
-    let mut wanted: BTreeMap<PciAddress, u32> = BTreeMap::new();
-    for pool in &config.pools {
-        let Some(vfs) = pool.prepare.as_ref().and_then(|prepare| prepare.num_vfs) else { continue };
-        for selector in pool.select.pfs().filter(|selector| !survey.pfs.iter().any(|pf| selector.pf.is(pf))) {
-            warn!(pool = %pool.name, pf = %selector.pf, "no such PF");
-        }
-        for pf in survey.pfs.iter().filter(|pf| pool.select.may_take_from(pf)) {
-            let most = wanted.entry(pf.address).or_default();
-            *most = vfs.max(*most);
-        }
-    }
-    wanted
-}
-
-/// A VF that its pool wants on a driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    /// The pool.
-    pub pool: PoolName,
-    /// The driver.
-    pub driver: String,
-}
-
-/// What is to be bound: selected VFs on no VFIO driver, of any name, that sysfs shows nothing against. What no check
-/// would let through is not taken off its driver.
-#[must_use]
-pub fn bindings(config: &Config, survey: &Survey) -> BTreeMap<PciAddress, Binding> {
-    let mut bindings = BTreeMap::new();
-    for (address, assignment) in survey.assign(config) {
-        let pool = config.pools.iter().find(|pool| pool.name == assignment.pool);
-        let Some(prepare) = pool.and_then(|pool| pool.prepare.as_ref()) else { continue };
-        let wanted = survey.vfs.get(&address).is_some_and(|Vf { device, .. }| {
-            !device.on_vfio && device.doorbell.is_ok() && device.isolation.is_ok()
-        });
-        if wanted {
-            bindings.insert(address, Binding { pool: assignment.pool, driver: prepare.driver.to_string() });
+/// Binds what is to be bound and free, and makes what is to stand on it. Whether the host may have changed: a step that
+/// fails may have taken a VF off its driver all the same.
+pub fn carry_out(host: &Host, config: &Config, survey: &Survey, allocated: &Allocated) -> bool {
+    let plans = plans(config, survey);
+    let mut changed = false;
+    // PFs whose VFs were seen not to attach: the next VF would not either.
+    let mut failed = BTreeSet::new();
+    let autoprobe = vdpa::Autoprobe::off_for(host, plans.values());
+    for plan in plans.values().filter(|plan| plan.change(survey).is_some()) {
+        changed = true;
+        if let Err(reason) = one(host, survey, plan, allocated, &mut failed) {
+            warn!(pool = %plan.pool, parent = %plan.parent, reason, "not prepared");
         }
     }
-    bindings
+    drop(autoprobe);
+    changed
 }
 
-/// Binds what is to be bound and free. Whether the host may have changed: a bind that fails may have taken the VF off
-/// its driver all the same.
-pub fn bind(host: &Host, config: &Config, survey: &Survey) -> bool {
-    let bindings = bindings(config, survey);
-    for (address, Binding { pool, driver }) in &bindings {
-        let bound = free(host, *address)
-            .and_then(|()| pci::bind(host, *address, driver).map_err(|error| chain(&error)));
-        match bound {
-            Ok(()) => info!(%pool, device = %address, driver, "VF bound"),
-            Err(error) => warn!(%pool, device = %address, driver, error, "VF not bound"),
+fn one(
+    host: &Host,
+    survey: &Survey,
+    plan: &Plan,
+    allocated: &Allocated,
+    failed: &mut BTreeSet<PciAddress>,
+) -> Result<(), String> {
+    if let (Parent::Vf(address), Some(driver)) = (&plan.parent, plan.rebind(survey)) {
+        free::parent(host, &plan.parent, allocated)?;
+        let mut made = Made::of(host, &plan.parent.to_string()).map_err(|error| chain(&error))?;
+        let was = pci::driver(host, *address).map_err(|error| chain(&error))?;
+        made.will(host, Step::Driver { was }).map_err(|error| chain(&error))?;
+        if plan.access == Access::VhostVdpa {
+            prove(host, survey, *address, failed)?;
         }
+        match &driver {
+            Some(driver) => pci::bind(host, *address, driver).map_err(|error| chain(&error))?,
+            None => pci::unbind_to_default(host, *address).map_err(|error| chain(&error))?,
+        }
+        info!(pool = %plan.pool, device = %address, driver = driver.as_deref().unwrap_or("the kernel's choice"), "VF bound");
     }
-    !bindings.is_empty()
+    match plan.access {
+        Access::VhostVdpa | Access::VirtioVdpa => vdpa::make(host, survey, plan, allocated),
+        Access::Mdev => mdevs::make(host, survey, plan),
+        Access::Vfio | Access::Netdev => Ok(()),
+    }
 }
 
-/// Whether a VF may be taken off its driver, or why not: an unbind of a held device blocks for as long as it is held,
-/// and no signal ends it.
-pub fn free(host: &Host, address: PciAddress) -> Result<(), String> {
-    if claim::may_be_in_use(host, &address.into()) {
-        return Err("a pod has claimed it".to_owned());
+/// Shows that interrupts of a PF's VFs are isolated, on one that is about to go where that can't be shown any more: only
+/// VFIO attaches a function in the way that fails without.
+fn prove(
+    host: &Host,
+    survey: &Survey,
+    address: PciAddress,
+    failed: &mut BTreeSet<PciAddress>,
+) -> Result<(), String> {
+    let Some(vf) = survey.vfs.get(&address) else { return Err("it is gone".to_owned()) };
+    let Ok(isolation) = &vf.device.isolation else { return Ok(()) };
+    let Some(group) = isolation.group else { return Ok(()) };
+    if proof::is_kept(host, vf.pf) {
+        return Ok(());
     }
-    match pci::vdpa_children(host, address) {
-        Ok(children) if children.is_empty() => Ok(()),
-        Ok(children) => Err(format!("it is the parent of vDPA device {}", children.join(", "))),
-        Err(error) => Err(chain(&error)),
+    if failed.contains(&vf.pf) {
+        return Err(format!("VFs of PF {} were seen not to attach", vf.pf));
     }
+    let attached = pci::bind(host, address, VFIO)
+        .map_err(|error| format!("{} (an attach by {VFIO} shows that interrupts are isolated)", chain(&error)))
+        .and_then(|()| proof::attach_and_keep(host, vf.pf, address, group));
+    attached.inspect_err(|_| {
+        failed.insert(vf.pf);
+    })
+}
+
+/// The driver by which a function attaches; every function is one to it.
+const VFIO: &str = "vfio-pci";
+
+/// Whether a parent may be changed as far as this host shows it, the kubelet unasked.
+pub fn looks_free(host: &Host, parent: &Parent) -> Result<(), String> {
+    free::parent(host, parent, &Allocated::To(BTreeMap::new()))
 }

@@ -38,8 +38,7 @@ pub fn confirm(host: &Host, survey: &mut Survey, may_open: impl Fn(PciAddress) -
         proofs.insert(pf, prove(host, pf, survey, &may_open));
     }
     for Vf { pf, device, .. } in survey.vfs.values_mut() {
-        let Ok(isolation) = &device.isolation else { continue };
-        let group = isolation.group;
+        let Ok(Isolation { group: Some(group), .. }) = device.isolation else { continue };
         match proofs.get(pf) {
             Some(Proof::Attaches) => {}
             Some(Proof::Fails(reason)) => {
@@ -62,7 +61,8 @@ fn keep(host: &Host, pf: PciAddress) -> host::Result<()> {
     host.keep_as(file(pf), boot::id(host)?.as_bytes())
 }
 
-fn is_kept(host: &Host, pf: PciAddress) -> bool {
+/// Whether VFs of a PF were seen to attach in this boot.
+pub fn is_kept(host: &Host, pf: PciAddress) -> bool {
     let kept = host.read_text_if_any(file(pf)).ok().flatten();
     // What can't be read is not known: the attach is made again, or the VFs stay unproven.
     kept.is_some_and(|kept| boot::id(host).is_ok_and(|boot| kept == boot))
@@ -79,8 +79,8 @@ fn prove(host: &Host, pf: PciAddress, survey: &Survey, may_open: &impl Fn(PciAdd
     let ours = |address: &PciAddress, vf: &Vf| vf.pf == pf && vf.device.on_vfio && may_open(*address);
     let mut proof = Proof::Untried("no pool has a VF of its PF on a VFIO driver".to_owned());
     for (_, Vf { device, .. }) in survey.vfs.iter().filter(|(address, vf)| ours(address, vf)) {
-        let Ok(Isolation { group, .. }) = device.isolation else { continue };
-        let tried = if claim::may_be_in_use(host, &device.id()) {
+        let Ok(Isolation { group: Some(group), .. }) = device.isolation else { continue };
+        let tried = if claim::may_be_in_use(host, &device.function.address.into()) {
             Proof::Untried("every VF of its PF is in use".to_owned())
         } else {
             attach(host, device.function.address, group)
@@ -100,6 +100,14 @@ fn prove(host: &Host, pf: PciAddress, survey: &Survey, may_open: &impl Fn(PciAdd
         }
     }
     proof
+}
+
+/// Attaches one VF of a PF, which nobody uses, and keeps it if that went well.
+pub fn attach_and_keep(host: &Host, pf: PciAddress, address: PciAddress, group: GroupId) -> Result<(), String> {
+    match attach(host, address, group) {
+        Proof::Attaches => keep(host, pf).map_err(|error| chain(&error)),
+        Proof::Fails(reason) | Proof::Untried(reason) => Err(reason),
+    }
 }
 
 fn attach(host: &Host, address: PciAddress, group: GroupId) -> Proof {

@@ -10,8 +10,9 @@ mod devinfo;
 pub mod renew;
 
 use doorbell_common::formats;
+use doorbell_common::formats::devinfo::DeviceInfo;
 use doorbell_common::host::{self, Host};
-use doorbell_common::subdevice::DeviceId;
+use doorbell_common::subdevice::{DeviceId, Eligible};
 
 use crate::config::PoolName;
 use crate::inventory::{Inventory, Pool};
@@ -33,9 +34,13 @@ fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
     let pools = inventory.pools.iter().filter(|(_, pool)| !pool.devices.is_empty());
     let of_pool = |(name, pool): (&PoolName, &Pool)| {
         let specification = inventory.cdi.then(|| formats::cdi::file(name.as_str()));
-        let of_device =
-            |id| [formats::descriptor::device_file(id), formats::devinfo::of_device(&pool.resource, id)];
-        specification.into_iter().chain(pool.devices.keys().flat_map(of_device)).collect::<Vec<_>>()
+        let of_device = |device: &Eligible| {
+            let described = formats::descriptor::device_file(&device.id);
+            let info = DeviceInfo::of(device);
+            let info = info.map(|_| formats::devinfo::of_device(&pool.resource, &device.id));
+            [Some(described), info].into_iter().flatten()
+        };
+        specification.into_iter().chain(pool.devices.values().flat_map(of_device)).collect::<Vec<_>>()
     };
     pools.flat_map(of_pool)
 }

@@ -13,7 +13,7 @@ use tracing::info;
 use crate::config::Config;
 use crate::publish::{self, renew};
 use crate::tasks::together;
-use crate::{inventory, kubelet};
+use crate::{allocated, inventory, kubelet};
 
 /// Runs the plugin until SIGTERM or SIGINT. `page` is the page size.
 ///
@@ -22,7 +22,8 @@ pub async fn run(host: Host, config: &Config, page: u64) -> Result<()> {
     // Installed first, so that a signal during a slow prepare is not lost.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
 
-    let inventory = inventory::take(&host, config, page).context("take the inventory")?;
+    let allocated = allocated::ask(&host).await;
+    let inventory = inventory::take(&host, config, &allocated, page).context("take the inventory")?;
     publish::all(&host, &inventory).context("publish what others read of the devices")?;
 
     let (_inventory, receiver) = watch::channel(Arc::new(inventory));

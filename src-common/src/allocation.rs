@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::chain;
 use crate::formats;
 use crate::host::{self, Host, HostError};
-use crate::kernel::vfio::Nodes;
-use crate::subdevice::DeviceId;
+use crate::subdevice::{DeviceId, Nodes};
 
 const FOLDER: &str = "/var/lib/doorbell/allocations";
 const API_VERSION: &str = "doorbell.dev/v1";
@@ -128,12 +127,17 @@ impl Allocation {
         match &self.by {
             By::Nodes(answered) if answered != now => Err(Stale::Renumbered {
                 id: self.id.clone(),
-                answered: answered.own().to_owned(),
-                now: now.own().to_owned(),
+                answered: named(answered),
+                now: named(now),
             }),
             By::Cdi | By::Nodes(_) => Ok(()),
         }
     }
+}
+
+/// The device's own node, for people.
+fn named(nodes: &Nodes) -> String {
+    nodes.own().map_or_else(|| nodes.to_string(), str::to_owned)
 }
 
 /// The record of a device, if there is one.
@@ -174,11 +178,13 @@ pub fn path(id: &DeviceId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::vfio;
 
     const FAST: &str = "doorbell.dev/fast";
 
     fn nodes(group: u32) -> Nodes {
-        Nodes::Group { group: format!("/dev/vfio/{group}"), container: "/dev/vfio/vfio".to_owned() }
+        let (group, container) = (format!("/dev/vfio/{group}"), "/dev/vfio/vfio".to_owned());
+        Nodes::Vfio(vfio::Nodes::Group { group, container })
     }
 
     fn record(by: By) -> Allocation {

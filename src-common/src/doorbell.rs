@@ -64,6 +64,9 @@ pub enum Refusal {
         /// PCI device id.
         device: u16,
     },
+    /// Its layout is its driver's knowledge, if it has one at all.
+    #[error("no PCI function of its own, whose doorbell could be looked for")]
+    NotPci,
     /// No notify capability at all.
     #[error("no notify capability")]
     NoNotify,
@@ -128,7 +131,7 @@ impl Refusal {
     #[must_use]
     pub fn verdict(&self) -> &'static str {
         match self {
-            Self::NotVirtio { .. } | Self::NoNotify | Self::OnlyPorts(_) => "none",
+            Self::NotVirtio { .. } | Self::NotPci | Self::NoNotify | Self::OnlyPorts(_) => "none",
             Self::SubPage { .. } | Self::Shared { .. } => "shared",
             _ => "unverifiable",
         }

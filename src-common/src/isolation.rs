@@ -18,6 +18,12 @@ use crate::kernel::{sriov, vfio};
 pub enum Class {
     /// The IOMMU, by the function's own requester id.
     IommuRid,
+    /// The device itself, by memory keys that its driver gives each consumer.
+    OnDevice,
+    /// The kernel: its driver has the rings, and the consumer neither DMA nor registers.
+    KernelMediated,
+    /// No hardware does DMA: a simulator, for tests.
+    Software,
 }
 
 /// An isolation class with what shows it.
@@ -25,8 +31,8 @@ pub enum Class {
 pub struct Isolation {
     /// The class.
     pub class: Class,
-    /// The group that confines it.
-    pub group: GroupId,
+    /// The group that its DMA goes through: its parent's. `None` for one of software, or with no group of its own.
+    pub group: Option<GroupId>,
 }
 
 /// Why a function is not isolated.
@@ -114,7 +120,7 @@ pub fn examine(host: &Host, address: PciAddress, checks: &mut Checks) -> Result<
     });
     let parameters = format_args!("{}", vfio::UNSAFE_INTERRUPTS_FILES);
     checks.step("safe-interrupts", parameters, safe, |()| "unsafe interrupts are not allowed".to_owned())?;
-    Ok(Isolation { class: Class::IommuRid, group })
+    Ok(Isolation { class: Class::IommuRid, group: Some(group) })
 }
 
 fn alone(host: &Host, address: PciAddress, group: GroupId) -> Result<(), Refusal> {
@@ -146,6 +152,9 @@ impl std::fmt::Display for Class {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::IommuRid => "iommu-rid",
+            Self::OnDevice => "on-device",
+            Self::KernelMediated => "kernel-mediated",
+            Self::Software => "software",
         })
     }
 }
@@ -193,7 +202,7 @@ mod tests {
     #[test]
     fn a_group_of_one_is_isolated() {
         let isolation = Node::with_group(&[VF]).verify(VF.0).unwrap();
-        assert_eq!(isolation, Isolation { class: Class::IommuRid, group: GroupId(7) });
+        assert_eq!(isolation, Isolation { class: Class::IommuRid, group: Some(GroupId(7)) });
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod device;
 pub mod iommu;
 pub mod mdev;
 pub mod memory;
+pub mod net;
 pub mod netlink;
 pub mod pci;
 pub mod process;

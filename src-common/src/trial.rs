@@ -1,164 +1,90 @@
-//! The two proofs that only an open device gives: the attach, and the trial mapping of the doorbell.
+//! The proofs that only an open device gives: the attach, the trial mapping of the doorbell, what a vDPA device says.
 //!
-//! Either is given by the IOMMU group with the legacy container, or by the device's own node with iommufd. Neither
-//! needs a DMA mapping, locked memory or a capability beyond uid 0. A device has one user at a time, by whichever node,
-//! so nobody's is disturbed: who holds it makes us fail with `Busy`.
+//! A VFIO device is opened by its IOMMU group with the legacy container, or by its own node with iommufd; a vDPA device
+//! by its one node. None of it needs a DMA mapping, locked memory or a capability beyond uid 0. A device has one user at
+//! a time, by whichever node, so nobody's is disturbed: who holds it makes us fail with `Busy`.
 
 mod error;
 mod ioctl;
 mod seen;
+mod vfio;
+mod vhost;
 
 use std::fs::File;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use vfio_bindings::bindings::vfio::vfio_region_info;
 
-use crate::doorbell::{Doorbell, Hull};
 use crate::host::Host;
-use crate::kernel::iommu::GroupId;
-use crate::kernel::pci::PciAddress;
 use crate::kernel::process;
-use crate::kernel::vfio::{self, Nodes, Way};
-use crate::subdevice::Eligible;
+use crate::kernel::vfio::Way;
+use crate::subdevice::{Access, Eligible, Nodes};
 
 pub use error::TrialError;
-
-use seen::Seen;
+pub use vfio::{Mapped, attach};
+pub use vhost::Opened;
 
 /// After a holder was killed its device takes some 80 ms to be free again; beyond this the holder lives.
 const BUSY_FOR: Duration = Duration::from_secs(2);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a trial mapping showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mapped {
-    /// BAR, which is also the VFIO region index.
-    pub region: u8,
-    /// The pages that were mapped.
-    pub hull: Hull,
-    /// From opening the first node to the mapping in place.
-    pub took: Duration,
+/// What a device showed while it was open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// Its doorbell's pages map.
+    Mapped(Mapped),
+    /// A vDPA device's doorbells map, or do not, as they were judged.
+    Opened(Opened),
+    /// Its group attaches.
+    Attached,
+    /// It has no node to open.
+    Nothing,
 }
 
-/// An open function.
-struct Open {
-    device: File,
-    /// What it is attached by: it stays so as long as these are open, and they close after it.
-    _attached: Vec<File>,
-}
-
-/// Attaches the function to a translation and lets go of it.
-///
-/// This is what shows isolated interrupts: without interrupt remapping `SET_IOMMU` and `BIND_IOMMUFD` fail with EPERM,
-/// while sysfs shows the same as with it. By the group it takes 4 to 9 ms, and no device is opened, so none is reset;
-/// a kernel that has no groups (CONFIG_VFIO_GROUP) leaves the function's own node, and that opens it and resets it.
-pub fn attach(host: &Host, address: PciAddress, group: GroupId) -> Result<(), TrialError> {
-    if !host.is_real() {
-        return Err(TrialError::NotReal);
-    }
-    let by = |way| vfio::nodes(host, address, group, way);
-    match by(Way::Group).or_else(|absent| by(Way::Cdev).map_err(|_| absent))? {
-        Nodes::Group { group: node, container } => attach_group(host, &node, &container, group).map(drop),
-        Nodes::Cdev { device, iommu } => open_by_node(host, &device, &iommu).map(drop),
-    }
-}
-
-/// Opens the function as its consumer will, maps the doorbell's pages and closes again.
+/// Opens the device as its consumer will, looks at what was judged of it, and closes it again. `page` is the host's page
+/// size.
 ///
 /// Opening and closing each reset the function, so the next consumer finds it fresh. A busy one is tried again for up
 /// to two seconds: a killed holder's descriptors take a moment to go.
-pub fn map_doorbell(host: &Host, device: &Eligible) -> Result<Mapped, TrialError> {
+pub fn prove(host: &Host, device: &Eligible, page: u64) -> Result<Proof, TrialError> {
+    if device.access.is_netdev() {
+        return Ok(Proof::Nothing);
+    }
     if !host.is_real() {
         return Err(TrialError::NotReal);
     }
-    let doorbell = &device.doorbell;
     let deadline = Instant::now() + BUSY_FOR;
     loop {
-        let started = Instant::now();
-        match open_and_map(host, device) {
+        let tried = match (&device.nodes, device.access) {
+            (Nodes::Vfio(nodes), Access::Mdev) => vfio::attach_to(host, device, nodes).map(|()| Proof::Attached),
+            (Nodes::Vfio(nodes), _) => vfio::map_doorbell(host, device, nodes).map(Proof::Mapped),
+            (Nodes::VhostVdpa { vhost_vdpa }, _) => {
+                vhost::open_and_ask(host, vhost_vdpa, device.effective, page).map(Proof::Opened)
+            }
+            (Nodes::None {}, _) => return Ok(Proof::Nothing),
+        };
+        match tried {
             Err(error) if error.is_busy() && Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
             Err(error) if error.is_busy() => return Err(held(host, device, error)),
-            Err(error) => return Err(error),
-            Ok(mapped_at) => {
-                return Ok(Mapped { region: doorbell.bar, hull: doorbell.hull, took: mapped_at - started });
-            }
+            other => return other,
         }
     }
 }
 
 /// Who has the device, by whichever of its nodes. EINVAL stays what it is where nobody is seen: it may mean more.
 fn held(host: &Host, device: &Eligible, error: TrialError) -> TrialError {
-    let node = device.nodes.own().to_owned();
-    let seen = [Way::Group, Way::Cdev].into_iter().find_map(|way| {
-        let nodes = vfio::nodes(host, device.address, device.isolation.group, way).ok()?;
-        process::holding(host, nodes.own())
+    let node = device.nodes.own().unwrap_or_default().to_owned();
+    let by_vfio = [Way::Group, Way::Cdev].into_iter().filter_map(|way| {
+        let (address, group) = (device.function?, device.isolation.group?);
+        let nodes = crate::kernel::vfio::nodes(host, address, group, way).ok()?;
+        Some(nodes.own().to_owned())
     });
+    let seen = [node.clone()].into_iter().chain(by_vfio).find_map(|node| process::holding(host, &node));
     match (seen, error) {
         (Some(holder), _) => TrialError::Busy { node, holder: holder.to_string() },
         (None, error @ TrialError::Refused { source: Errno::EINVAL, .. }) => error,
         (None, _) => TrialError::Busy { node, holder: "a process that is not seen from here".to_owned() },
     }
-}
-
-/// One open: attach, the checks, the mapping. Returns when the mapping stood.
-fn open_and_map(host: &Host, eligible: &Eligible) -> Result<Instant, TrialError> {
-    let Eligible { address, ref doorbell, .. } = *eligible;
-    let open = match &eligible.nodes {
-        Nodes::Group { group: node, container } => {
-            let [group, container] = attach_group(host, node, container, eligible.isolation.group)?;
-            let device = ioctl::device(&group, address);
-            let device = device.map_err(refused("VFIO_GROUP_GET_DEVICE_FD", address))?;
-            Open { device, _attached: vec![group, container] }
-        }
-        Nodes::Cdev { device, iommu } => open_by_node(host, device, iommu)?,
-    };
-    check_and_map(&open.device, address, doorbell)?;
-    Ok(Instant::now())
-}
-
-/// A group in a container of its own, with a translation. None of its functions is open yet.
-fn attach_group(host: &Host, node: &str, container: &str, id: GroupId) -> Result<[File; 2], TrialError> {
-    let container = open(host, container)?;
-    let group = open(host, node)?;
-    if !ioctl::is_viable(&group).map_err(refused("VFIO_GROUP_GET_STATUS", node))? {
-        return Err(TrialError::NotViable(id));
-    }
-    ioctl::set_container(&group, &container).map_err(refused("VFIO_GROUP_SET_CONTAINER", node))?;
-    ioctl::set_iommu(&container).map_err(refused("VFIO_SET_IOMMU", node))?;
-    Ok([group, container])
-}
-
-/// A function by its own node, attached to an empty address space.
-///
-/// The kernel turns away a second user only once the first has bound the device: an earlier consumer's process that
-/// merely kept the node open could bind it under the next one's feet. So nobody may have it open.
-fn open_by_node(host: &Host, node: &str, iommu: &str) -> Result<Open, TrialError> {
-    if let Some(holder) = process::holding(host, node) {
-        return Err(TrialError::Busy { node: node.to_owned(), holder: holder.to_string() });
-    }
-    let iommufd = open(host, iommu)?;
-    let device = open(host, node)?;
-    ioctl::bind(&device, &iommufd).map_err(refused(error::BIND, node))?;
-    let ioas = ioctl::allocate_ioas(&iommufd).map_err(refused("IOMMU_IOAS_ALLOC", iommu))?;
-    ioctl::attach(&device, ioas).map_err(refused("VFIO_DEVICE_ATTACH_IOMMUFD_PT", node))?;
-    Ok(Open { device, _attached: vec![iommufd] })
-}
-
-fn check_and_map(device: &File, address: PciAddress, doorbell: &Doorbell) -> Result<(), TrialError> {
-    let Doorbell { bar: region, hull, .. } = *doorbell;
-    let flags = ioctl::device_flags(device).map_err(refused("VFIO_DEVICE_GET_INFO", address))?;
-    let region_info = ioctl::region_info(device, u32::from(region))
-        .map_err(refused("VFIO_DEVICE_GET_REGION_INFO", address))?;
-    let mappable = seen::mappable(&region_info.info, &region_info.capabilities);
-    let vfio_region_info { size: region_size, flags: region_flags, offset, .. } = region_info.info;
-    seen::judge(address, doorbell, &Seen { flags, region_size, region_flags, mappable })?;
-    ioctl::map_and_drop(device, offset + hull.start, hull.length).map_err(|source| TrialError::Map {
-        address,
-        region,
-        hull,
-        source,
-    })
 }
 
 fn open(host: &Host, node: &str) -> Result<File, TrialError> {

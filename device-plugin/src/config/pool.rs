@@ -1,11 +1,11 @@
 //! A pool: one extended resource, what stands behind it and how it is handed out.
 
-use doorbell_common::formats::descriptor::Access;
+use doorbell_common::subdevice::Access;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::node::{NodeMode, NodeOwner};
-use super::{Cdi, DriverName, Iommufd, NodePermissions, PoolName, Select};
+use super::{Cdi, Iommufd, NodePermissions, PoolName, Prepare, Select};
 
 /// One extended resource and the sub-devices behind it.
 #[derive(Debug, Clone)]
@@ -22,7 +22,8 @@ pub struct Pool {
     pub prepare: Option<Prepare>,
     /// Whether consumers open the device's own node instead of its group's; off by default.
     pub iommufd: Iommufd,
-    /// Whether a container is started only with a device that the CNI has wired; off by default.
+    /// Whether a container is started only with a device that the CNI has wired; off by default, and always on where
+    /// the pod gets nothing but what the CNI moves into it.
     pub require_cni: bool,
     /// Which devices the kubelet is advised to take; packed by default.
     pub allocation: AllocationPolicy,
@@ -42,8 +43,7 @@ pub(super) struct PoolFields {
     prepare: Option<Spanned<Prepare>>,
     #[serde(default)]
     iommufd: Iommufd,
-    #[serde(default)]
-    require_cni: bool,
+    require_cni: Option<Spanned<bool>>,
     #[serde(default)]
     allocation: AllocationPolicy,
     node_mode: Option<Spanned<NodeMode>>,
@@ -70,18 +70,6 @@ pub enum AllocationPolicy {
     Spread,
 }
 
-/// What is done before sub-devices are advertised.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Prepare {
-    /// Makes this many VFs on each PF in `select.pfNames` and `select.rootDevices` that has none; more are left as
-    /// they are.
-    pub num_vfs: Option<u32>,
-    /// Binds each selected VF to this driver; `vfio-pci` by default. One on another VFIO driver stays there.
-    #[serde(default)]
-    pub driver: DriverName,
-}
-
 /// What makes no sense beside the rest of the file.
 pub(super) struct Contradiction {
     pub(super) line: u64,
@@ -103,41 +91,114 @@ impl PoolFields {
         };
         let Self { name, access, runtime, select, prepare, iommufd, require_cni, allocation, .. } = self;
         let (name, select, prepare) = (name.value, select.value, prepare.map(|prepare| prepare.value));
+        let require_cni = require_cni.map_or(access.is_netdev(), |require_cni| require_cni.value);
         Ok(Pool { name, access, runtime, select, prepare, iommufd, require_cni, allocation, node })
     }
 
     fn against(&self, before: &[Pool], cdi: Cdi) -> Result<(), Contradiction> {
-        let Self { name, select, .. } = self;
-        let refused =
-            |line, field, message: &str| Err(Contradiction { line, field, message: message.to_owned() });
+        let Self { name, select, access, .. } = self;
         if before.iter().any(|other| other.name == name.value) {
             let message = format!("pool `{}` is there already", name.value);
-            return refused(name.referenced.line(), "name", &message);
+            return Err(Contradiction { line: name.referenced.line(), field: "name", message });
         }
         // Every VF of the node would be in the pool, and `prepare` would take them all off their drivers.
         if select.value == Select::default() {
-            return refused(select.referenced.line(), "select", "no selector is given");
+            return Err(contradiction(select, "select", "no selector is given"));
         }
-        if let Some(Spanned { value: prepare, referenced, .. }) = &self.prepare {
-            if prepare.num_vfs.is_some() && select.value.pfs().next().is_none() {
-                let message = "neither select.pfNames nor select.rootDevices names a PF to make VFs on";
-                return refused(referenced.line(), "prepare.numVfs", message);
+        self.select_against_access()?;
+        if let Some(prepare) = &self.prepare {
+            self.prepare_against_the_rest(prepare)?;
+        }
+        if access.is_netdev() {
+            let message = "the pod gets a network interface from the CNI, and no device node";
+            if let Some(require_cni) = self.require_cni.as_ref().filter(|require_cni| !require_cni.value) {
+                return Err(contradiction(require_cni, "requireCni", message));
             }
-            let drivers = &select.value.drivers;
-            if !drivers.is_empty() && !drivers.contains(&prepare.driver) {
-                let message = "once bound to prepare.driver, no VF would be selected any more";
-                return refused(select.referenced.line(), "select.drivers", message);
+            if let Some(mode) = &self.node_mode {
+                return Err(contradiction(mode, "nodeMode", message));
+            }
+            if let Some(owner) = &self.node_owner {
+                return Err(contradiction(owner, "nodeOwner", message));
             }
         }
         if cdi == Cdi::Off {
             let message = "only CDI carries it to the container, and `cdi` is false";
             if let Some(mode) = &self.node_mode {
-                return refused(mode.referenced.line(), "nodeMode", message);
+                return Err(contradiction(mode, "nodeMode", message));
             }
             if let Some(owner) = &self.node_owner {
-                return refused(owner.referenced.line(), "nodeOwner", message);
+                return Err(contradiction(owner, "nodeOwner", message));
             }
         }
         Ok(())
     }
+
+    /// Each mode has its parents.
+    fn select_against_access(&self) -> Result<(), Contradiction> {
+        let Self { select, access, .. } = self;
+        let Select { aux_types, parents, .. } = &select.value;
+        if *access == Access::Mdev && parents.is_empty() {
+            return Err(contradiction(select, "select", "mdevs stand on the parents that select.parents names"));
+        }
+        if !aux_types.is_empty() && matches!(access, Access::Vfio | Access::Mdev) {
+            let message = format!("a sub-function is no {access} device");
+            return Err(contradiction(select, "select.auxTypes", &message));
+        }
+        if !parents.is_empty() && aux_types.is_empty() && matches!(access, Access::Vfio | Access::Netdev) {
+            let message = format!("simulators and mdev parents have no {access} devices");
+            return Err(contradiction(select, "select.parents", &message));
+        }
+        if !parents.is_empty() && aux_types.is_empty() {
+            let bare = Select {
+                parents: parents.clone(),
+                isolation: select.value.isolation.clone(),
+                virtio_types: select.value.virtio_types.clone(),
+                ..Select::default()
+            };
+            if select.value != bare {
+                let message = "beside it, only isolation and virtioTypes can select";
+                return Err(contradiction(select, "select.parents", message));
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare_against_the_rest(&self, prepare: &Spanned<Prepare>) -> Result<(), Contradiction> {
+        let Self { select, access, .. } = self;
+        let asked = &prepare.value;
+        if asked.num_vfs.is_some() && select.value.pfs().next().is_none() {
+            let message = "neither select.pfNames nor select.rootDevices names a PF to make VFs on";
+            return Err(contradiction(prepare, "prepare.numVfs", message));
+        }
+        let drivers = &select.value.drivers;
+        if let Some(driver) = asked.driver_for(*access)
+            && !drivers.is_empty()
+            && !drivers.iter().any(|name| *name == *driver)
+        {
+            let message = "once bound to prepare.driver, no VF would be selected any more";
+            return Err(contradiction(select, "select.drivers", message));
+        }
+        let of_vdpa = [
+            ("prepare.maxVqPairs", asked.max_vq_pairs.is_some()),
+            ("prepare.mtu", asked.mtu.is_some()),
+            ("prepare.mac", asked.mac.is_some()),
+            ("prepare.features", asked.features.is_some()),
+        ];
+        if let Some((field, _)) = of_vdpa.into_iter().find(|(_, given)| *given && !access.is_vdpa()) {
+            return Err(contradiction(prepare, field, "no vDPA device is made for this access mode"));
+        }
+        if asked.mdev_type.is_some() != (*access == Access::Mdev) {
+            let message = "mdevs are made of the type that it names, and nothing else has one";
+            return Err(contradiction(prepare, "prepare.mdevType", message));
+        }
+        if asked.per_parent.is_some() && (select.value.parents.is_empty() || !select.value.aux_types.is_empty()) {
+            let message = "a VF or sub-function takes one";
+            return Err(contradiction(prepare, "prepare.perParent", message));
+        }
+        Ok(())
+    }
+}
+
+fn contradiction<T>(at: &Spanned<T>, field: &'static str, message: &str) -> Contradiction {
+    Contradiction { line: at.referenced.line(), field, message: message.to_owned() }
 }

@@ -6,6 +6,7 @@ use doorbell_common::doorbell::Granularity;
 use doorbell_common::isolation::Class;
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::sriov::Pf;
+use doorbell_common::subdevice::ParentName;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{DriverName, PfSelector, RootDevice, VirtioType};
@@ -14,6 +15,10 @@ use super::{DriverName, PfSelector, RootDevice, VirtioType};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Select {
+    /// Kinds of auxiliary devices to select from, instead of VFs.
+    pub aux_types: Vec<AuxType>,
+    /// Names of parents that are no VFs: simulators, mdev parents, sub-functions.
+    pub parents: Vec<ParentName>,
     /// Addresses of VFs.
     pub pci_addresses: BTreeSet<PciAddress>,
     /// PCI vendor ids of VFs.
@@ -22,7 +27,7 @@ pub struct Select {
     pub devices: Vec<HexId>,
     /// Drivers that VFs are bound to when they are found.
     pub drivers: Vec<DriverName>,
-    /// PFs, with VF numbers: `ens1f0`, `ens1f0#0-7,9`, `0000:01:00.0#2`.
+    /// PFs, with numbers of VFs or sub-functions: `ens1f0`, `ens1f0#0-7,9`, `0000:01:00.0#2`.
     pub pf_names: Vec<PfSelector>,
     /// PFs by address, with VF numbers: `0000:01:00.0#0-3`.
     pub root_devices: Vec<RootDevice>,
@@ -30,12 +35,20 @@ pub struct Select {
     pub acpi_indexes: Vec<AcpiIndex>,
     /// NUMA nodes of VFs; one without a node is on none of them.
     pub numa_nodes: Vec<u32>,
-    /// Virtio device types of VFs.
+    /// Virtio device types of VFs, or that devices on other parents can be.
     pub virtio_types: Vec<VirtioType>,
     /// Isolation classes of VFs; one that is refused has none.
     pub isolation: Vec<Class>,
     /// Doorbell verdicts of VFs; one that is refused has none.
     pub doorbell: Vec<DoorbellVerdict>,
+}
+
+/// A kind of auxiliary device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuxType {
+    /// A sub-function.
+    Sf,
 }
 
 /// A verdict on a doorbell, as a selector asks for it.

@@ -10,7 +10,7 @@ fn device(pf: usize, vf: usize, numa_node: Option<u32>) -> Candidate {
         format!("0000:{:02x}:{:02x}.{:x}", pf + 1, function / 8, function % 8).parse().unwrap()
     };
     let own = address(vf + 1);
-    Candidate { address: own, id: own.into(), pf: address(0), numa_node }
+    Candidate { parent: Parent::Vf(own), id: own.into(), pf: Some(address(0)), numa_node }
 }
 
 fn node(pfs: &[(Option<u32>, usize)]) -> Vec<Candidate> {

@@ -43,7 +43,7 @@ fn edits(pool: &PoolName, device: &Eligible, NodePermissions { mode, uid, gid }:
     };
     Edits {
         env: vec![format!("{}={}", descriptor::ENV, descriptor::CONTAINER_FOLDER)],
-        device_nodes: device.nodes.paths().map(node).to_vec(),
+        device_nodes: device.nodes.paths().into_iter().map(node).collect(),
         mounts: vec![mount],
     }
 }

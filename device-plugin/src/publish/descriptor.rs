@@ -3,10 +3,11 @@
 use doorbell_common::claim;
 use doorbell_common::formats;
 use doorbell_common::formats::descriptor::{
-    self, API_VERSION, Access, Device, Doorbell, Effective, Isolation, Locked, Mediation, Memory, Registers,
+    self, API_VERSION, Area, Device, Doorbell, Isolation, Locked, Memory,
 };
 use doorbell_common::host::{self, Host};
-use doorbell_common::subdevice::Eligible;
+use doorbell_common::isolation::Class;
+use doorbell_common::subdevice::{Access, Child, Effective, Eligible};
 
 use crate::config::PoolName;
 use crate::inventory::Inventory;
@@ -31,35 +32,86 @@ pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
 }
 
 fn describe(pool: &PoolName, resource: &str, device: &Eligible, page: u64) -> Device {
-    let group = device.isolation.group;
-    let doorbell = device.doorbell;
+    let (vdpa, mdev) = match &device.child {
+        Child::Vdpa { name, .. } => (Some(name.clone()), None),
+        Child::Mdev(uuid) => (None, Some(uuid.clone())),
+        Child::None => (None, None),
+    };
     Device {
         api_version: API_VERSION.to_owned(),
         id: device.id.clone(),
         pool: pool.to_string(),
         resource: resource.to_owned(),
-        access: Access::Vfio,
+        access: device.access,
         nodes: device.nodes.clone(),
-        pci_address: device.address,
-        iommu_group: group,
-        isolation: Isolation {
-            class: device.isolation.class,
-            reason: format!("IOMMU group {group} holds this function alone, and the VFs of its PF attach"),
-        },
-        registers: Registers::Exposed,
-        mediation: Mediation::None,
-        doorbell: Doorbell {
-            verdict: "exclusive".to_owned(),
-            reason: format!("pages {} of BAR {} hold the notify area alone", doorbell.hull, doorbell.bar),
-            region: doorbell.bar,
-            offset: doorbell.offset,
-            length: doorbell.length,
-            stride: doorbell.stride,
-            granularity: doorbell.granularity,
-            effective: Effective::Direct,
-        },
+        parent: device.parent.clone(),
+        vdpa,
+        mdev,
+        pci_address: device.function,
+        iommu_group: device.isolation.group,
+        isolation: isolation(device),
+        registers: device.access.registers(),
+        mediation: device.access.mediation(&device.parent),
+        doorbell: doorbell(device),
         virtio_type: device.virtio_type,
         numa_node: device.numa_node,
-        memory: Memory { page_size: page, locked: Locked::MemlockUnlessIpcLock },
+        memory: Memory { page_size: page, locked: locked(device.access) },
+    }
+}
+
+fn isolation(device: &Eligible) -> Isolation {
+    let class = device.isolation.class;
+    let reason = match (class, device.isolation.group) {
+        (Class::IommuRid, Some(group)) => {
+            format!("IOMMU group {group} holds this function alone, and the VFs of its PF attach")
+        }
+        (Class::IommuRid, None) => "the IOMMU tells its function from others".to_owned(),
+        (Class::OnDevice, _) => "its driver gives the consumer memory keys of its own".to_owned(),
+        (Class::KernelMediated, _) => "the kernel's driver has the rings".to_owned(),
+        (Class::Software, _) => "no hardware does DMA for it".to_owned(),
+    };
+    Isolation { class, reason }
+}
+
+fn doorbell(device: &Eligible) -> Doorbell {
+    let stride = device.doorbell.as_ref().ok().map(|doorbell| doorbell.stride);
+    let (verdict, reason, area) = match &device.doorbell {
+        Ok(doorbell) => {
+            let area = Area {
+                region: doorbell.bar,
+                offset: doorbell.offset,
+                length: doorbell.length,
+                stride: doorbell.stride,
+                granularity: doorbell.granularity,
+            };
+            let reason = format!("pages {} of BAR {} hold the notify area alone", doorbell.hull, doorbell.bar);
+            ("exclusive", reason, Some(area))
+        }
+        Err(_) if device.effective == Effective::Direct => {
+            ("driver-attested", "only its driver knows where its doorbells lie".to_owned(), None)
+        }
+        Err(refusal) => (refusal.verdict(), refusal.to_string(), None),
+    };
+    Doorbell {
+        verdict: verdict.to_owned(),
+        reason,
+        effective: device.effective,
+        effective_reason: effective_reason(device, stride),
+        area,
+    }
+}
+
+fn effective_reason(device: &Eligible, stride: Option<u32>) -> String {
+    match (device.access, device.effective) {
+        (Access::Vfio, Effective::Direct) => "VFIO maps it into the consumer".to_owned(),
+        (_, effective) => effective.reason(device.driver.as_deref(), stride),
+    }
+}
+
+fn locked(access: Access) -> Locked {
+    match access {
+        Access::Vfio | Access::Mdev => Locked::MemlockUnlessIpcLock,
+        Access::VhostVdpa => Locked::Memlock,
+        Access::VirtioVdpa | Access::Netdev => Locked::Nothing,
     }
 }

@@ -12,8 +12,9 @@ pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
     let mut ours = BTreeSet::new();
     for pool in inventory.pools.values() {
         for device in pool.devices.values() {
+            let Some(info) = DeviceInfo::of(device) else { continue };
             let file = devinfo::of_device(&pool.resource, &device.id);
-            host.keep_as(&file, &DeviceInfo::vf(device.address, device.pf).document())?;
+            host.keep_as(&file, &info.document())?;
             ours.insert(file);
         }
     }

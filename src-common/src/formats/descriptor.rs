@@ -12,9 +12,11 @@ use crate::doorbell::Granularity;
 use crate::host::{self, Host, HostError};
 use crate::isolation::Class;
 use crate::kernel::iommu::GroupId;
+use crate::kernel::mdev::Uuid;
 use crate::kernel::pci::PciAddress;
-pub use crate::kernel::vfio::Nodes;
-use crate::subdevice::DeviceId;
+use crate::kernel::vdpa::VdpaName;
+pub use crate::subdevice::{Access, Effective, Mediation, Nodes, Registers};
+use crate::subdevice::{Child, DeviceId, Parent, Subject};
 
 /// Value of `apiVersion` in both files.
 pub const API_VERSION: &str = "doorbell.dev/v1";
@@ -106,20 +108,31 @@ pub struct Device {
     pub access: Access,
     /// Device nodes of this access mode, at the same path on the host and in the container.
     pub nodes: Nodes,
-    /// The PCI function behind the sub-device.
-    pub pci_address: PciAddress,
-    /// The IOMMU group that the device's DMA goes through.
-    pub iommu_group: GroupId,
+    /// What the sub-device stands on.
+    pub parent: Parent,
+    /// Name of the vDPA device, in the modes that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vdpa: Option<VdpaName>,
+    /// UUID of the mdev, by which a consumer asks its group for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mdev: Option<Uuid>,
+    /// The PCI function that does the sub-device's DMA; absent for one of software.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci_address: Option<PciAddress>,
+    /// The IOMMU group that the device's DMA goes through, its parent's; absent where it goes through none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iommu_group: Option<GroupId>,
     /// What confines its DMA, and what shows it.
     pub isolation: Isolation,
     /// Whether the consumer reaches registers beyond the doorbell.
     pub registers: Registers,
     /// Who stands between the consumer and the device's control path.
     pub mediation: Mediation,
-    /// Where the doorbell is.
+    /// How it is rung, and where the doorbell is.
     pub doorbell: Doorbell,
-    /// Virtio device type (virtio 1.3, section 5: 1 is a network device).
-    pub virtio_type: u16,
+    /// Virtio device type (virtio 1.3, section 5: 1 is a network device); absent where it is no virtio device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtio_type: Option<u16>,
     /// NUMA node of the PCI function, where the platform says one.
     pub numa_node: Option<u32>,
     /// What its consumer must know of memory.
@@ -144,14 +157,11 @@ pub enum Locked {
     /// ENOMEM, unless the process has CAP_IPC_LOCK. By the group (VFIO type 1) a process counts alone, by the device's
     /// own node (iommufd) together with the other processes of its user.
     MemlockUnlessIpcLock,
-}
-
-/// How the consumer drives the sub-device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Access {
-    /// The consumer owns the whole VF through VFIO.
-    Vfio,
+    /// Every mapped byte counts against RLIMIT_MEMLOCK, whatever the process may; beyond it the mapping of a vDPA
+    /// device fails with EFAULT or ENOMEM.
+    Memlock,
+    /// The consumer maps nothing: the kernel's driver has the rings.
+    Nothing,
 }
 
 /// The isolation class with its evidence.
@@ -163,30 +173,28 @@ pub struct Isolation {
     pub reason: String,
 }
 
-/// Whether registers beyond the doorbell are within the consumer's reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Registers {
-    /// The consumer reads and writes every register of the function (VFIO).
-    Exposed,
-}
-
-/// Who mediates the control path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mediation {
-    /// Nobody: the function is the consumer's.
-    None,
+/// How the consumer rings, and where the hardware's doorbell lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Doorbell {
+    /// `exclusive`: its pages hold nothing else. Otherwise `shared`, `none` or `unverifiable`, and then none is mapped;
+    /// or `driver-attested`: only its driver knows the layout.
+    pub verdict: String,
+    /// What shows it.
+    pub reason: String,
+    /// How a ring reaches the hardware in this runtime.
+    pub effective: Effective,
+    /// Why so.
+    pub effective_reason: String,
+    /// Where it lies in the PCI function, where that is known.
+    #[serde(flatten)]
+    pub area: Option<Area>,
 }
 
 /// Where the doorbell lies. The address of queue `q` is
 /// `region base + offset + queue_notify_off(q) * stride` (virtio 1.3, section 4.1.4.4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doorbell {
-    /// `exclusive`: only such devices are advertised.
-    pub verdict: String,
-    /// What shows it.
-    pub reason: String,
+pub struct Area {
     /// BAR, which is also the VFIO region index (0 to 5).
     pub region: u8,
     /// Bytes from the start of the region.
@@ -197,16 +205,6 @@ pub struct Doorbell {
     pub stride: u32,
     /// Whether one page rings the whole device or one queue.
     pub granularity: Granularity,
-    /// How a write reaches the hardware in this runtime.
-    pub effective: Effective,
-}
-
-/// How the consumer's write reaches the hardware.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Effective {
-    /// The page is mapped into the consumer: no exit, no system call.
-    Direct,
 }
 
 /// `attachment.json`: what the CNI did for the sandbox that holds the sub-device.
@@ -215,16 +213,17 @@ pub enum Effective {
 pub struct Attachment {
     /// [`API_VERSION`].
     pub api_version: String,
-    /// Interface name that CNI gave this attachment (`CNI_IFNAME`).
+    /// Name of the network interface: `CNI_IFNAME`, or the one that a netdev got beside it in a chain.
     pub interface: String,
-    /// MAC address that the runtime asks for.
+    /// MAC address: the netdev's, or the one that the runtime asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
     /// Addresses meant for the device, with prefix lengths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ips: Vec<IpPrefix>,
-    /// The trial mapping made at ADD.
-    pub trial: Trial,
+    /// What was seen at ADD, in the modes that have a node to open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
     /// RLIMIT_MEMLOCK in bytes as the runtime has it, and as its containers inherit it where nothing sets another;
     /// absent where it is unlimited. What it means for this device, `memory.locked` of `device.json` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -240,9 +239,24 @@ pub struct IpPrefix {
     pub prefix: u8,
 }
 
-/// What the trial mapping at ADD proved.
+/// What the open device proved at ADD.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trial {
+#[serde(untagged, deny_unknown_fields)]
+pub enum Trial {
+    /// The doorbell's pages of a VF were mapped.
+    Mapped(Mapped),
+    /// A vDPA device was asked, and its doorbells mapped where they are to be.
+    Vdpa(Vdpa),
+    /// An mdev's group was attached.
+    Attached {
+        /// `true`.
+        attached: bool,
+    },
+}
+
+/// The trial mapping of a VF.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapped {
     /// VFIO region index.
     pub region: u8,
     /// Bytes from the start of the region, page-aligned.
@@ -251,4 +265,35 @@ pub struct Trial {
     pub length: u64,
     /// Microseconds from opening the first node to the mapping in place.
     pub micros: u64,
+}
+
+/// What a vDPA device said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Vdpa {
+    /// Virtio device type.
+    pub virtio_type: u32,
+    /// Queues.
+    pub queues: u32,
+    /// Queues whose doorbell was mapped, a page each at `queue number * page size` of the node.
+    pub doorbells: u32,
+    /// Virtio feature bits offered, in hexadecimal: `0x…`, because JSON's numbers end at 53 bits for some readers.
+    pub features: String,
+    /// The configuration space, in hexadecimal, two digits a byte.
+    pub config: String,
+    /// Microseconds from opening the node to the last mapping in place.
+    pub micros: u64,
+}
+
+impl Device {
+    /// What names the sub-device on this host.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        let child = match (&self.vdpa, &self.mdev) {
+            (Some(name), _) => Child::Vdpa { name: name.clone(), virtio_type: self.virtio_type },
+            (None, Some(uuid)) => Child::Mdev(uuid.clone()),
+            (None, None) => Child::None,
+        };
+        Subject { parent: self.parent.clone(), child, access: self.access, way: self.nodes.way() }
+    }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{self, Host};
 use crate::kernel::pci::PciAddress;
-use crate::subdevice::DeviceId;
+use crate::subdevice::{Access, Child, DeviceId, Eligible};
 
 /// Every device-info file of the host lies below.
 pub const FOLDER: &str = "/var/run/k8s.cni.cncf.io/devinfo";
@@ -19,19 +19,20 @@ const VERSION: &str = "1.1.0";
 /// A device-info file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceInfo {
-    #[serde(rename = "type")]
-    kind: Kind,
+    #[serde(flatten)]
+    section: Section,
     version: String,
-    pci: Pci,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Kind {
-    Pci,
+/// The part that is its type's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+enum Section {
+    Pci { pci: Pci },
+    Vdpa { vdpa: Vdpa },
 }
 
-/// The section of a device that is driven as a PCI function.
+/// The section of a device that is a PCI function to who has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Pci {
@@ -39,12 +40,44 @@ struct Pci {
     pf_pci_address: PciAddress,
 }
 
+/// The section of a vDPA device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Vdpa {
+    /// Name of the vDPA device; the specification calls it so.
+    parent_device: String,
+    driver: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pci_address: Option<PciAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pf_pci_address: Option<PciAddress>,
+}
+
 impl DeviceInfo {
-    /// Of a VF that its consumer drives as a PCI function.
+    /// Of a sub-device; `None` for one of a type that the specification does not know.
     #[must_use]
-    pub fn vf(address: PciAddress, pf: PciAddress) -> Self {
-        let pci = Pci { pci_address: address, pf_pci_address: pf };
-        Self { kind: Kind::Pci, version: VERSION.to_owned(), pci }
+    pub fn of(device: &Eligible) -> Option<Self> {
+        let section = match (&device.child, device.access, device.function, device.pf) {
+            (Child::Vdpa { name, .. }, access, pci_address, pf_pci_address) => {
+                let driver = if access == Access::VhostVdpa { "vhost" } else { "virtio" };
+                Section::Vdpa {
+                    vdpa: Vdpa {
+                        parent_device: name.to_string(),
+                        driver: driver.to_owned(),
+                        path: device.nodes.own().map(str::to_owned),
+                        pci_address,
+                        pf_pci_address,
+                    },
+                }
+            }
+            (Child::None, Access::Vfio | Access::Netdev, Some(pci_address), Some(pf_pci_address)) => {
+                Section::Pci { pci: Pci { pci_address, pf_pci_address } }
+            }
+            _ => return None,
+        };
+        Some(Self { section, version: VERSION.to_owned() })
     }
 
     /// As JSON.

@@ -4,6 +4,11 @@
 //! The kernel has no document for their files; this follows `drivers/net/ethernet/mellanox/mlx5/core/sf/dev/dev.c` of
 //! Linux 6.12.
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
 use crate::host::{self, Host};
 
 use super::device;
@@ -28,6 +33,68 @@ pub struct SubFunction {
     pub numa_node: Option<u32>,
     /// Names of its network interfaces in this network namespace, sorted.
     pub netdevs: Vec<String>,
+}
+
+/// Names a sub-function for good: by the function that it is a slice of, and its number there. `0000:08:00.0-sf88`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SfAddress {
+    /// The function.
+    pub function: PciAddress,
+    /// devlink's `sfnum`.
+    pub number: u32,
+}
+
+/// Why a string names no sub-function.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is no sub-function: expected <PCI function>-sf<number>, such as 0000:08:00.0-sf88")]
+pub struct BadSfAddress(String);
+
+impl SubFunction {
+    /// What names it for good.
+    #[must_use]
+    pub fn address(&self) -> SfAddress {
+        SfAddress { function: self.parent, number: self.number }
+    }
+}
+
+/// The sub-function of that address; `None` where there is none.
+pub fn find(host: &Host, address: SfAddress) -> host::Result<Option<SubFunction>> {
+    Ok(list(host)?.into_iter().find(|found| found.address() == address))
+}
+
+impl fmt::Display for SfAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-sf{}", self.function, self.number)
+    }
+}
+
+impl FromStr for SfAddress {
+    type Err = BadSfAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadSfAddress> {
+        let parse = || {
+            let (function, number) = text.split_once("-sf")?;
+            // `parse` would take `+8` for a number.
+            let number = number.parse().ok().filter(|_| !number.starts_with('+'))?;
+            Some(Self { function: function.parse().ok()?, number })
+        };
+        parse().ok_or_else(|| BadSfAddress(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for SfAddress {
+    type Error = BadSfAddress;
+
+    fn try_from(text: String) -> Result<Self, BadSfAddress> {
+        text.parse()
+    }
+}
+
+impl From<SfAddress> for String {
+    fn from(address: SfAddress) -> Self {
+        address.to_string()
+    }
 }
 
 /// All sub-functions, by parent and number; none where no driver puts anything on the bus.

@@ -7,7 +7,7 @@ mod config;
 
 pub use address::{BadAddress, PciAddress};
 pub use bar::{Bar, BarKind, Bars};
-pub use bind::{BindError, bind};
+pub use bind::{BindError, bind, give_back, unbind_to_default};
 pub use config::{Capability, CapabilityError, ConfigSpace};
 
 use crate::host::{self, Host};
@@ -79,15 +79,6 @@ pub fn acpi_index(host: &Host, address: PciAddress) -> host::Result<Option<u64>>
 /// Class code: base class, subclass, programming interface.
 pub fn class(host: &Host, address: PciAddress) -> host::Result<u32> {
     Ok(hex(&host.read_text(format!("{}/class", folder(address)))?))
-}
-
-/// vDPA devices whose parent is this function.
-pub fn vdpa_children(host: &Host, address: PciAddress) -> host::Result<Vec<String>> {
-    let mut children = host.list(folder(address))?;
-    children.retain(|name| {
-        name.strip_prefix("vdpa").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
-    });
-    Ok(children)
 }
 
 /// Subsystem device id.

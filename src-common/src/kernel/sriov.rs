@@ -2,6 +2,7 @@
 
 use crate::host::{self, Host, HostError};
 
+use super::net;
 use super::pci::{self, PciAddress, folder};
 
 /// A physical function with what names it and what it has made.
@@ -70,7 +71,7 @@ pub fn pfs(host: &Host) -> host::Result<Vec<Pf>> {
     let mut pfs = Vec::new();
     for address in pci::functions(host)? {
         if host.exists(format!("{}/sriov_totalvfs", folder(address))) {
-            pfs.push(Pf { address, netdevs: netdevs(host, address)?, vfs: vfs(host, address)? });
+            pfs.push(Pf { address, netdevs: net::interfaces(host, &folder(address))?, vfs: vfs(host, address)? });
         }
     }
     Ok(pfs)
@@ -82,28 +83,48 @@ pub fn pf_of(host: &Host, address: PciAddress) -> host::Result<Option<PciAddress
     Ok(name.and_then(|name| name.parse().ok()))
 }
 
-/// Makes sure that the PF has at least `wanted` VFs; they come without a host driver. Gives how many it made.
-pub fn enable(host: &Host, pf: PciAddress, wanted: u32) -> Result<u32, EnableError> {
-    let folder = folder(pf);
-    let number = |name: &'static str| -> Result<u32, EnableError> {
-        let text = host.read_text(format!("{folder}/{name}"))?;
-        text.parse().map_err(|_| EnableError::NotANumber { pf, name, text })
-    };
-    let now = number("sriov_numvfs")?;
+/// Whether [`enable`] would make VFs, or why it would not.
+pub fn due(host: &Host, pf: PciAddress, wanted: u32) -> Result<bool, EnableError> {
+    let now = number(host, pf, "sriov_numvfs")?;
     if now >= wanted {
-        return Ok(0);
+        return Ok(false);
     }
     if now > 0 {
         return Err(EnableError::WouldRemove { pf, now, wanted });
     }
-    let total = number("sriov_totalvfs")?;
-    if wanted > total {
-        return Err(EnableError::TooMany { pf, total, wanted });
+    let total = number(host, pf, "sriov_totalvfs")?;
+    if wanted > total { Err(EnableError::TooMany { pf, total, wanted }) } else { Ok(true) }
+}
+
+/// Whether the kernel binds new VFs of a PF to a host driver by itself.
+pub fn autoprobe(host: &Host, pf: PciAddress) -> host::Result<bool> {
+    Ok(host.read_text(format!("{}/sriov_drivers_autoprobe", folder(pf)))? != "0")
+}
+
+/// Removes all VFs of a PF, and says what becomes of the next ones.
+///
+/// Blocks without a bound while somebody holds one open: the caller has made sure that all are free.
+pub fn disable(host: &Host, pf: PciAddress, autoprobe: bool) -> host::Result<()> {
+    let folder = folder(pf);
+    host.write_attribute(format!("{folder}/sriov_numvfs"), "0")?;
+    host.write_attribute(format!("{folder}/sriov_drivers_autoprobe"), if autoprobe { "1" } else { "0" })
+}
+
+fn number(host: &Host, pf: PciAddress, name: &'static str) -> Result<u32, EnableError> {
+    let text = host.read_text(format!("{}/{name}", folder(pf)))?;
+    text.parse().map_err(|_| EnableError::NotANumber { pf, name, text })
+}
+
+/// Makes sure that the PF has at least `wanted` VFs; they come without a host driver. Gives how many it made.
+pub fn enable(host: &Host, pf: PciAddress, wanted: u32) -> Result<u32, EnableError> {
+    let folder = folder(pf);
+    if !due(host, pf, wanted)? {
+        return Ok(0);
     }
     // A host driver would bring up a netdev a VF, only to be taken off it again.
     host.write_attribute(format!("{folder}/sriov_drivers_autoprobe"), "0")?;
     host.write_attribute(format!("{folder}/sriov_numvfs"), &wanted.to_string())?;
-    let made = number("sriov_numvfs")?;
+    let made = number(host, pf, "sriov_numvfs")?;
     if made < wanted { Err(EnableError::Fewer { pf, wanted, made }) } else { Ok(made) }
 }
 
@@ -119,15 +140,4 @@ fn vfs(host: &Host, pf: PciAddress) -> host::Result<Vec<(u32, PciAddress)>> {
     // virtfn10 sorts before virtfn2 by name.
     vfs.sort_unstable();
     Ok(vfs)
-}
-
-/// A PCI driver's netdevs hang below the function; a virtio driver's one level deeper.
-fn netdevs(host: &Host, pf: PciAddress) -> host::Result<Vec<String>> {
-    let folder = folder(pf);
-    let mut names = host.list(format!("{folder}/net"))?;
-    for child in host.list(&folder)?.iter().filter(|name| name.starts_with("virtio")) {
-        names.extend(host.list(format!("{folder}/{child}/net"))?);
-    }
-    names.sort();
-    Ok(names)
 }

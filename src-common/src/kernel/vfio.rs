@@ -98,11 +98,16 @@ impl Nodes {
 
 /// The nodes by which a function on a VFIO driver is driven now.
 pub fn nodes(host: &Host, address: PciAddress, group: GroupId, way: Way) -> Result<Nodes, NodesError> {
+    nodes_of(host, &folder(address), group, way)
+}
+
+/// Likewise, of any device on a VFIO driver, by its folder in sysfs.
+pub fn nodes_of(host: &Host, folder: &str, group: GroupId, way: Way) -> Result<Nodes, NodesError> {
     let there = |node: String| if host.exists(&node) { Ok(node) } else { Err(NodesError::Absent(node)) };
     let by_group =
         || Ok(Nodes::Group { group: there(group_node(group))?, container: there(CONTAINER.to_owned())? });
     let by_cdev = || {
-        let device = cdev(host, address)?.ok_or(NodesError::NoCdev)?;
+        let device = cdev(host, folder)?.ok_or(NodesError::NoCdev)?;
         Ok(Nodes::Cdev { device: there(device)?, iommu: there(IOMMUFD.to_owned())? })
     };
     match way {
@@ -115,13 +120,13 @@ pub fn nodes(host: &Host, address: PciAddress, group: GroupId, way: Way) -> Resu
     }
 }
 
-/// Where the function's own node is, whether or not the kernel made it; `None` where the function is not on VFIO, or
-/// the kernel has no such nodes at all.
-fn cdev(host: &Host, address: PciAddress) -> host::Result<Option<String>> {
+/// Where the device's own node is, whether or not the kernel made it; `None` where the device is not on VFIO, or the
+/// kernel has no such nodes at all.
+fn cdev(host: &Host, folder: &str) -> host::Result<Option<String>> {
     if !host.exists(CDEVS) {
         return Ok(None);
     }
-    let name = host.list(format!("{}/vfio-dev", folder(address)))?.into_iter().next();
+    let name = host.list(format!("{folder}/vfio-dev"))?.into_iter().next();
     Ok(name.map(|name| format!("{CDEVS}/{name}")))
 }
 

@@ -8,6 +8,7 @@ use crate::doorbell::Hull;
 use crate::kernel::iommu::GroupId;
 use crate::kernel::pci::PciAddress;
 use crate::kernel::vfio::NodesError;
+use crate::subdevice::DeviceId;
 
 /// The step by which a device's own node becomes one process's: the open itself never fails for a second one.
 pub(super) const BIND: &str = "VFIO_DEVICE_BIND_IOMMUFD";
@@ -70,6 +71,22 @@ pub enum TrialError {
         /// Why.
         source: Errno,
     },
+    /// A queue's doorbell can't be mapped by its vDPA device, and should.
+    #[error("map the doorbell of queue {queue} of {node}")]
+    Doorbell {
+        /// The node.
+        node: String,
+        /// Number of the queue.
+        queue: u32,
+        /// Why.
+        source: Errno,
+    },
+    /// A page can be mapped of which nothing shows what it holds.
+    #[error("{0} maps a page as a doorbell that was not found to be one")]
+    Mappable(String),
+    /// The device was not judged to have what is to be proven.
+    #[error("{0} has no doorbell or no IOMMU group to prove")]
+    NotJudged(DeviceId),
     /// A captured tree has no devices to open.
     #[error("a captured tree has no device nodes to open")]
     NotReal,

@@ -1,7 +1,7 @@
-//! The ioctls of VFIO and iommufd, and one mapping that is made and dropped without a byte of it being touched.
+//! The ioctls of VFIO, iommufd and vhost-vdpa, and one mapping that is made and dropped without a byte of it being touched.
 //!
 //! The only file of the product with `unsafe`; it judges nothing and names no path. Follows the kernel's
-//! `include/uapi/linux/vfio.h` and `iommufd.h`; structures are vfio-bindings'. By hand and not by vfio-ioctls: that
+//! `include/uapi/linux/vfio.h`, `iommufd.h` and `vhost.h`; structures are vfio-bindings'. By hand and not by vfio-ioctls: that
 //! crate serves devices' own nodes only together with KVM's crates, keeps its groups private, opens `/dev` whatever the
 //! host's root is, and unwraps when it drops a device that vanished.
 #![allow(unsafe_code)]
@@ -24,17 +24,20 @@ use crate::kernel::pci::PciAddress;
 /// Room for a region's capabilities: with one of 16 bytes an area, 252 mappable areas.
 const CAPABILITIES: usize = 4096 - size_of::<vfio_region_info>();
 
+/// Bytes of a vDPA device's configuration that are read; no type of virtio 1.3 has more.
+const CONFIG_BYTES: usize = 256;
+
 mod number {
     //! `_IO(';', n)`, whatever the argument is; iommufd shares VFIO's letter.
     use std::ffi::{c_char, c_int};
 
-    use nix::request_code_none;
+    use nix::{request_code_none, request_code_read};
     use vfio_bindings::bindings::vfio::{
         VFIO_BASE, VFIO_TYPE, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd, vfio_device_info,
         vfio_group_status,
     };
 
-    use super::{IoasAlloc, RegionInfo};
+    use super::{ConfigSpace, IoasAlloc, RegionInfo};
 
     nix::ioctl_write_int_bad!(set_iommu, request_code_none!(VFIO_TYPE, VFIO_BASE + 2));
     nix::ioctl_read_bad!(group_status, request_code_none!(VFIO_TYPE, VFIO_BASE + 3), vfio_group_status);
@@ -49,6 +52,22 @@ mod number {
         vfio_device_attach_iommufd_pt
     );
     nix::ioctl_read_bad!(ioas_alloc, request_code_none!(VFIO_TYPE, 0x81), IoasAlloc);
+
+    // `include/uapi/linux/vhost.h`: VHOST_VIRTIO is 0xaf.
+    const VHOST: u8 = 0xaf;
+    nix::ioctl_read!(vhost_features, VHOST, 0x00, u64);
+    nix::ioctl_read!(vdpa_device_id, VHOST, 0x70, u32);
+    nix::ioctl_read_bad!(vdpa_config, request_code_read!(VHOST, 0x73, 8), ConfigSpace);
+    nix::ioctl_read!(vdpa_config_size, VHOST, 0x79, u32);
+    nix::ioctl_read!(vdpa_queues, VHOST, 0x80, u32);
+}
+
+/// `struct vhost_vdpa_config`, with room for the longest configuration that a device of virtio 1.3 has.
+#[repr(C)]
+pub(super) struct ConfigSpace {
+    offset: u32,
+    length: u32,
+    bytes: [u8; CONFIG_BYTES],
 }
 
 /// A region with its capabilities behind it.
@@ -145,6 +164,46 @@ pub(super) fn region_info(device: &File, index: u32) -> Result<RegionInfo> {
     unsafe { number::region_info(device.as_raw_fd(), &raw mut region) }?;
     // It then says how much it wants, and leaves all of them out.
     if region.info.argsz > argsz { Err(Errno::E2BIG) } else { Ok(region) }
+}
+
+/// Virtio device type of an open vDPA device.
+pub(super) fn vdpa_device_id(device: &File) -> Result<u32> {
+    let mut id = 0;
+    // SAFETY: the kernel writes one u32.
+    unsafe { number::vdpa_device_id(device.as_raw_fd(), &raw mut id) }?;
+    Ok(id)
+}
+
+/// Queues of an open vDPA device.
+pub(super) fn vdpa_queues(device: &File) -> Result<u32> {
+    let mut count = 0;
+    // SAFETY: the kernel writes one u32.
+    unsafe { number::vdpa_queues(device.as_raw_fd(), &raw mut count) }?;
+    Ok(count)
+}
+
+/// Virtio feature bits that an open vDPA device offers.
+pub(super) fn vhost_features(device: &File) -> Result<u64> {
+    let mut features = 0;
+    // SAFETY: the kernel writes one u64.
+    unsafe { number::vhost_features(device.as_raw_fd(), &raw mut features) }?;
+    Ok(features)
+}
+
+/// The configuration space of an open vDPA device, its first 256 bytes if it has more.
+pub(super) fn vdpa_config(device: &File) -> Result<Vec<u8>> {
+    let mut size = 0;
+    // SAFETY: the kernel writes one u32.
+    unsafe { number::vdpa_config_size(device.as_raw_fd(), &raw mut size) }?;
+    let length = usize::try_from(size).unwrap_or(CONFIG_BYTES).min(CONFIG_BYTES);
+    let mut config = ConfigSpace {
+        offset: 0,
+        length: u32::try_from(length).unwrap_or_default(),
+        bytes: [0; CONFIG_BYTES],
+    };
+    // SAFETY: the kernel writes `length` bytes behind the two numbers, which `config` has.
+    unsafe { number::vdpa_config(device.as_raw_fd(), &raw mut config) }?;
+    Ok(config.bytes[..length].to_vec())
 }
 
 /// Maps pages of an open function as its consumer will, and drops the mapping.

@@ -29,6 +29,33 @@ pub enum BindError {
     Host(#[from] HostError),
 }
 
+/// Leaves the function to the driver that the kernel chooses, taking it off another first.
+///
+/// Blocks without a bound where somebody holds it open, as [`bind`] does.
+pub fn unbind_to_default(host: &Host, address: PciAddress) -> Result<(), BindError> {
+    let folder = folder(address);
+    host.write_attribute(format!("{folder}/driver_override"), "\n")?;
+    if driver(host, address)?.is_some() {
+        host.write_attribute(format!("{folder}/driver/unbind"), &address.to_string())?;
+    }
+    Ok(host.write_attribute(PROBE, &address.to_string())?)
+}
+
+/// Puts the function back on the driver that it was found on, or on none, and leaves no override behind.
+///
+/// Blocks without a bound where somebody holds it open, as [`bind`] does.
+pub fn give_back(host: &Host, address: PciAddress, was: Option<&str>) -> Result<(), BindError> {
+    let folder = folder(address);
+    match was {
+        Some(was) => bind(host, address, was)?,
+        None if driver(host, address)?.is_some() => {
+            host.write_attribute(format!("{folder}/driver/unbind"), &address.to_string())?;
+        }
+        None => {}
+    }
+    Ok(host.write_attribute(format!("{folder}/driver_override"), "\n")?)
+}
+
 /// Binds the function to `wanted`, taking it off another driver first. Nothing is written where it is there already.
 ///
 /// Unbinding a function that somebody holds open blocks without a bound: the caller has made sure that it is free.

@@ -1,0 +1,55 @@
+//! Which devices the kubelet has given away, by its pod-resources API: asked once, before anything is changed.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use doorbell_common::error::chain;
+use doorbell_common::host::Host;
+use doorbell_common::kubelet::podresources::pod_resources_lister_client::PodResourcesListerClient;
+use doorbell_common::kubelet::podresources::{ListPodResourcesRequest, PodResources};
+use tokio::time::timeout;
+use tonic::transport::Endpoint;
+
+use crate::prepare::Allocated;
+
+const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
+/// The plugin is a pod itself, so the kubelet is there.
+const ANSWER_FOR: Duration = Duration::from_secs(5);
+/// What the kubelet's own clients take (`defaultPodResourcesMaxSize`): List tells of every pod of the node.
+const ANSWER_SIZE: usize = 16 * 1024 * 1024;
+
+/// Asks the kubelet.
+pub async fn ask(host: &Host) -> Allocated {
+    match timeout(ANSWER_FOR, list(host)).await {
+        Ok(Ok(pods)) => Allocated::To(devices(&pods)),
+        Ok(Err(why)) => Allocated::Unknown(why),
+        Err(_) => Allocated::Unknown(format!("no answer within {} s", ANSWER_FOR.as_secs())),
+    }
+}
+
+async fn list(host: &Host) -> Result<Vec<PodResources>, String> {
+    // tonic's own text is `transport error` for all that can happen.
+    let failed = |error: tonic::transport::Error| {
+        format!("connect to {SOCKET}: {}", chain(error.source().unwrap_or(&error)))
+    };
+    let endpoint = Endpoint::from_shared(format!("unix://{}", host.path(SOCKET).display())).map_err(failed)?;
+    let channel = endpoint.connect().await.map_err(failed)?;
+    let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(ANSWER_SIZE);
+    let answer = client.list(ListPodResourcesRequest {}).await;
+    let answer = answer.map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
+    Ok(answer.into_inner().pod_resources)
+}
+
+/// Of all resources: another plugin's id that is one of ours too does no harm.
+fn devices(pods: &[PodResources]) -> BTreeMap<String, String> {
+    let mut given = BTreeMap::new();
+    for pod in pods {
+        for device in pod.containers.iter().flat_map(|container| &container.devices) {
+            for id in &device.device_ids {
+                given.insert(id.clone(), format!("{}/{}", pod.namespace, pod.name));
+            }
+        }
+    }
+    given
+}

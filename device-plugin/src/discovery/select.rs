@@ -1,0 +1,113 @@
+//! Which pool's selectors let a parent through.
+
+use doorbell_common::isolation::Class;
+use doorbell_common::kernel::auxiliary::SubFunction;
+use doorbell_common::subdevice::{Access, Parent, ParentName};
+
+use super::{Other, Survey, Vf};
+use crate::config::{AuxType, PfSelector, Pool, Select, VirtioType};
+
+impl Survey {
+    pub(super) fn selects(&self, pool: &Pool, parent: &Parent) -> bool {
+        let selected = match parent {
+            Parent::Vf(address) => self.vfs.get(address).map(|vf| self.selects_vf(pool, vf)),
+            Parent::Sf(address) => self.sfs.get(address).map(|sf| self.selects_sf(pool, sf)),
+            Parent::Device(name) => self.others.get(name).map(|other| selects_other(pool, name, other)),
+        };
+        selected.unwrap_or(false)
+    }
+
+    fn selects_vf(&self, pool: &Pool, vf: &Vf) -> bool {
+        let device = &vf.device;
+        let function = &device.function;
+        let Select {
+            aux_types,
+            parents,
+            pci_addresses,
+            vendors,
+            devices,
+            drivers,
+            pf_names,
+            root_devices,
+            acpi_indexes,
+            numa_nodes,
+            virtio_types,
+            isolation,
+            doorbell,
+        } = &pool.select;
+        let pf = self.pf(vf.pf);
+        let of_pf = |selector: &PfSelector| pf.is_some_and(|pf| selector.selects(pf, vf.index));
+        aux_types.is_empty()
+            && parents.is_empty()
+            && (pci_addresses.is_empty() || pci_addresses.contains(&function.address))
+            && allows(vendors, |id| id.0 == function.vendor)
+            && allows(devices, |id| id.0 == function.device)
+            && allows(drivers, |name| function.driver.as_ref().is_some_and(|driver| name == driver.as_str()))
+            && allows(pf_names, of_pf)
+            && allows(root_devices, |root| of_pf(root.selector()))
+            && allows(numa_nodes, |node| function.numa_node == Some(*node))
+            && allows(virtio_types, |kind| device.virtio_type == Some(kind.0))
+            && allows(isolation, |class| match pool.access {
+                Access::VirtioVdpa | Access::Netdev => *class == Class::KernelMediated,
+                _ => device.isolation.as_ref().is_ok_and(|now| now.class == *class),
+            })
+            && allows(doorbell, |verdict| {
+                device.doorbell.as_ref().is_ok_and(|now| verdict.covers(now.granularity))
+            })
+            && allows(acpi_indexes, |index| self.acpi.of(&self.vfs, function.address) == Some(*index))
+    }
+
+    /// What is asked for and a sub-function does not have, it does not match.
+    fn selects_sf(&self, pool: &Pool, sf: &SubFunction) -> bool {
+        let select = &pool.select;
+        let of_vfs_only = select.vendors.is_empty()
+            && select.devices.is_empty()
+            && select.pci_addresses.is_empty()
+            && select.acpi_indexes.is_empty()
+            && select.doorbell.is_empty();
+        let pf = self.pf(sf.parent);
+        let of_pf = |selector: &PfSelector| pf.is_some_and(|pf| selector.selects(pf, sf.number));
+        let class = if pool.access.is_netdev() { Class::KernelMediated } else { Class::OnDevice };
+        // A VF can have sub-functions too; its PF then does not name them.
+        select.aux_types.contains(&AuxType::Sf)
+            && of_vfs_only
+            && allows(&select.parents, |parent| parent.as_str() == sf.name)
+            && allows(&select.drivers, |name| sf.driver.as_ref().is_some_and(|driver| name == driver.as_str()))
+            && allows(&select.pf_names, of_pf)
+            && allows(&select.root_devices, |root| of_pf(root.selector()))
+            && allows(&select.numa_nodes, |node| sf.numa_node == Some(*node))
+            && allows(&select.isolation, |wanted| *wanted == class)
+            && allows(&select.virtio_types, |kind| self.can_be(&sf.name, *kind))
+    }
+
+    /// Whether devices of that type can be made on a parent.
+    fn can_be(&self, parent: &str, kind: VirtioType) -> bool {
+        let of = self.management.iter().find(|device| device.handle.name() == parent);
+        of.is_some_and(|device| device.serves(u32::from(kind.0)))
+    }
+}
+
+/// Named, or not at all: what no hardware confines is in a pool because somebody wanted just that.
+fn selects_other(pool: &Pool, name: &ParentName, other: &Other) -> bool {
+    let Select { parents, isolation, virtio_types, .. } = &pool.select;
+    let bare =
+        Select { parents: parents.clone(), isolation: isolation.clone(), virtio_types: virtio_types.clone(), ..Select::default() };
+    let fits = match other {
+        Other::Simulator(device) => {
+            pool.access.is_vdpa() && allows(virtio_types, |kind| device.serves(u32::from(kind.0)))
+        }
+        Other::Mdev { .. } => pool.access == Access::Mdev && virtio_types.is_empty(),
+    };
+    parents.contains(name)
+        && pool.select == bare
+        && fits
+        && allows(isolation, |class| match pool.access {
+            Access::VirtioVdpa => *class == Class::KernelMediated,
+            _ => *class == Class::Software,
+        })
+}
+
+/// Whether a selector lets a parent through: it is not given, or one of its values matches.
+fn allows<T>(values: &[T], matches: impl FnMut(&T) -> bool) -> bool {
+    values.is_empty() || values.iter().any(matches)
+}

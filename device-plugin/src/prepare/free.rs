@@ -1,0 +1,148 @@
+//! Whether a parent, and what stands on it, may be taken off its driver.
+//!
+//! An unbind, a deletion or a write to `sriov_numvfs` blocks for as long as somebody has the device open, and no signal
+//! ends it: a bounded wait is no undo. So it is shown first that nobody has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::ErrorKind;
+
+use doorbell_common::allocation;
+use doorbell_common::claim;
+use doorbell_common::error::chain;
+use doorbell_common::host::Host;
+use doorbell_common::kernel::vfio::{self, Way};
+use doorbell_common::kernel::{auxiliary, iommu, mdev, net, pci, process, vdpa};
+use doorbell_common::subdevice::{Child, DeviceId, Parent};
+use nix::errno::Errno;
+
+/// What the kubelet says of devices that it has given away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allocated {
+    /// Pods by the ids of their devices.
+    To(BTreeMap<String, String>),
+    /// It could not be asked.
+    Unknown(String),
+}
+
+impl Allocated {
+    /// The pod that has the device, if one may have.
+    fn holder(&self, host: &Host, id: &DeviceId) -> Option<String> {
+        match self {
+            Self::To(pods) => pods.get(id.as_str()).map(|pod| format!("the kubelet has given it to pod {pod}")),
+            Self::Unknown(why) => match allocation::read(host, id) {
+                // Never given away.
+                Ok(None) => None,
+                _ => Some(format!("a pod may have it: the kubelet does not say ({why})")),
+            },
+        }
+    }
+}
+
+/// Whether a parent may be taken off its driver, with what stands on it, or why not.
+pub fn parent(host: &Host, parent: &Parent, allocated: &Allocated) -> Result<(), String> {
+    with(host, parent, &children(host, parent)?, allocated)?;
+    parent_interface(host, parent)
+}
+
+/// Whether one of the things that stand on a parent may be removed, or taken off its driver, or why not.
+pub fn child(host: &Host, parent: &Parent, child: &Child, allocated: &Allocated) -> Result<(), String> {
+    with(host, parent, std::slice::from_ref(child), allocated)
+}
+
+fn with(host: &Host, parent: &Parent, children: &[Child], allocated: &Allocated) -> Result<(), String> {
+    let ids = children.iter().chain([&Child::None]).filter_map(|child| DeviceId::of(parent, child).ok());
+    let ids: BTreeSet<DeviceId> = ids.collect();
+    if ids.iter().any(|id| claim::may_be_in_use(host, id)) {
+        return Err("a pod has claimed it".to_owned());
+    }
+    let nodes = nodes(host, parent, children)?;
+    // With no node made for it in this boot, no pod of this boot can have it: after a restart of the node the kubelet
+    // still counts it as given.
+    if !nodes.is_empty()
+        && let Some(holder) = ids.iter().find_map(|id| allocated.holder(host, id))
+    {
+        return Err(holder);
+    }
+    nodes.iter().try_for_each(|node| unheld(host, node))
+}
+
+/// Whether nobody has a node open: nobody who is seen, and nobody who keeps others out.
+fn unheld(host: &Host, node: &str) -> Result<(), String> {
+    if let Some(holder) = process::holding(host, node) {
+        return Err(format!("{node} is in use by {holder}"));
+    }
+    if !host.is_real() {
+        return Ok(());
+    }
+    // A group and a vDPA device are opened by one at a time. The latter is reset by it, and nobody's.
+    match File::options().read(true).write(true).open(host.path(node)) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+            Err(format!("{node} is in use by a process that is not seen from here"))
+        }
+        Err(error) => Err(format!("open {node}: {error}")),
+    }
+}
+
+/// What stands on the parent now.
+fn children(host: &Host, parent: &Parent) -> Result<Vec<Child>, String> {
+    let unreadable = |error| chain(&error);
+    let name = match parent {
+        Parent::Sf(address) => match auxiliary::find(host, *address).map_err(unreadable)? {
+            Some(sub_function) => sub_function.name,
+            None => return Ok(Vec::new()),
+        },
+        _ => parent.to_string(),
+    };
+    let mut children = Vec::new();
+    for device in vdpa::children_of(host, &name).map_err(unreadable)? {
+        let name = device.name.parse().map_err(|_| format!("vDPA device {} has no name of ours", device.name))?;
+        children.push(Child::Vdpa { name, virtio_type: None });
+    }
+    let mdevs = mdev::list(host).map_err(unreadable)?;
+    children.extend(mdevs.into_iter().filter(|mdev| mdev.parent == name).map(|mdev| Child::Mdev(mdev.uuid)));
+    Ok(children)
+}
+
+/// The nodes by which somebody could have it open.
+fn nodes(host: &Host, parent: &Parent, children: &[Child]) -> Result<Vec<String>, String> {
+    let unreadable = |error| chain(&error);
+    let mut nodes = Vec::new();
+    let mut by_vfio = |folder: &str, group: Option<iommu::GroupId>| {
+        let ways = group.into_iter().flat_map(|group| [Way::Group, Way::Cdev].map(|way| (group, way)));
+        let found = ways.filter_map(|(group, way)| vfio::nodes_of(host, folder, group, way).ok());
+        nodes.extend(found.map(|nodes| nodes.own().to_owned()));
+    };
+    if let Some(address) = parent.vf()
+        && vfio::is_bound(host, address).map_err(unreadable)?
+    {
+        by_vfio(&pci::folder(address), iommu::group_of(host, address).map_err(unreadable)?);
+    }
+    for child in children {
+        if let Child::Mdev(uuid) = child
+            && let Some(found) = mdev::find(host, uuid).map_err(unreadable)?
+        {
+            by_vfio(&found.folder, found.iommu_group);
+        }
+    }
+    let vdpa = children.iter().filter_map(|child| match child {
+        Child::Vdpa { name, .. } => vdpa::node(host, name).ok(),
+        _ => None,
+    });
+    nodes.extend(vdpa);
+    Ok(nodes)
+}
+
+/// Whether a parent has its interface here: one that is out of sight is in somebody's network namespace.
+pub fn parent_interface(host: &Host, parent: &Parent) -> Result<(), String> {
+    let Some(address) = parent.vf() else { return Ok(()) };
+    let folder = pci::folder(address);
+    let unreadable = |error| chain(&error);
+    let has_one = net::has_interface(host, &folder).map_err(unreadable)?;
+    if has_one && net::interfaces(host, &folder).map_err(unreadable)?.is_empty() {
+        return Err("its network interface is in another network namespace".to_owned());
+    }
+    Ok(())
+}

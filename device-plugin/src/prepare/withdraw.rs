@@ -1,0 +1,164 @@
+//! Taking back what no pool wants any more.
+
+use std::collections::BTreeMap;
+
+use doorbell_common::error::chain;
+use doorbell_common::host::Host;
+use doorbell_common::kernel::pci::{self, PciAddress};
+use doorbell_common::kernel::{mdev, sriov, vdpa as kernel_vdpa};
+use doorbell_common::subdevice::{Access, Child, Parent};
+use tracing::{info, warn};
+
+use super::free::{self, Allocated};
+use super::made::{self, Made, Step};
+use super::plan::{Plan, plans};
+use super::{mdevs, vdpa, vfs};
+use crate::config::Config;
+use crate::discovery::Survey;
+
+/// Takes back every change on record that no pool wants any more, of what nobody uses. Whether the host has changed.
+pub(super) fn all(host: &Host, config: &Config, survey: &Survey, allocated: &Allocated) -> bool {
+    let names = made::all(host).unwrap_or_else(|error| {
+        warn!(error = chain(&error), "records of what was made not readable");
+        Vec::new()
+    });
+    let plans = plans(config, survey);
+    let wanted_vfs = vfs::wanted(config, survey, false);
+    let mut changed = false;
+    // VFs first, then their PFs: the latter's are removed only once nothing is left on the former.
+    let (pfs, others): (Vec<String>, Vec<String>) =
+        names.into_iter().partition(|name| survey.pfs.iter().any(|pf| pf.address.to_string() == *name));
+    for name in others.iter().chain(&pfs) {
+        let parent = parent(survey, name);
+        let plan = parent.as_ref().and_then(|parent| plans.get(parent));
+        match take_back(host, survey, name, parent.as_ref(), plan, &wanted_vfs, allocated) {
+            Ok(taken_back) => changed |= taken_back,
+            Err(reason) => {
+                changed = true;
+                warn!(of = name, reason, "what was made for a pool that is gone stays for now");
+            }
+        }
+    }
+    changed
+}
+
+fn parent(survey: &Survey, name: &str) -> Option<Parent> {
+    if let Ok(address) = name.parse() {
+        return survey.vfs.contains_key(&address).then_some(Parent::Vf(address));
+    }
+    survey.parents().find(|parent| parent.to_string() == name)
+}
+
+fn take_back(
+    host: &Host,
+    survey: &Survey,
+    name: &str,
+    parent: Option<&Parent>,
+    plan: Option<&Plan>,
+    wanted_vfs: &BTreeMap<PciAddress, u32>,
+    allocated: &Allocated,
+) -> Result<bool, String> {
+    let failed = |error: doorbell_common::host::HostError| chain(&error);
+    let mut made = Made::of(host, name).map_err(failed)?;
+    if made.steps.is_empty() {
+        made::forget(host, name).map_err(failed)?;
+        return Ok(false);
+    }
+    let mut changed = false;
+    for step in made.steps.clone().into_iter().rev() {
+        let of_pf = name.parse().ok();
+        if is_wanted(&step, plan) || matches!(step, Step::Vfs { .. }) && of_pf.is_some_and(|pf| wanted_vfs.contains_key(&pf)) {
+            continue;
+        }
+        match (&step, parent) {
+            (Step::Vfs { autoprobe }, _) => {
+                if let Some(pf) = of_pf {
+                    remove_vfs(host, survey, pf, *autoprobe, allocated)?;
+                }
+            }
+            (Step::BusAutoprobe, _) => kernel_vdpa::set_autoprobe(host, true).map_err(failed)?,
+            (step, Some(parent)) => undo(host, parent, step, allocated)?,
+            // It is gone, and with it what was made on it.
+            (_, None) => {}
+        }
+        made.undone(host, &step).map_err(failed)?;
+        info!(of = name, step = ?step, "taken back");
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// Whether a pool would have made the change today.
+fn is_wanted(step: &Step, plan: Option<&Plan>) -> bool {
+    let Some(plan) = plan else { return false };
+    match step {
+        Step::Vfs { .. } | Step::BusAutoprobe => false,
+        Step::Driver { .. } => plan.prepare.driver_for(plan.access).is_some(),
+        Step::Vdpa(name) => {
+            let number = name.as_str().rsplit_once('-').and_then(|(_, number)| number.parse::<usize>().ok());
+            let within = !plan.parent.takes_several() || number.is_none_or(|number| number < plan.count());
+            plan.access.is_vdpa() && within
+        }
+        Step::BusDriver { .. } => plan.access.is_vdpa(),
+        Step::Mdev(uuid) => {
+            let Some(kind) = plan.prepare.mdev_type.as_ref().filter(|_| plan.access == Access::Mdev) else {
+                return false;
+            };
+            (0..plan.count()).any(|number| mdevs::uuid(&plan.parent, kind, number) == uuid.as_str())
+        }
+    }
+}
+
+fn undo(host: &Host, parent: &Parent, step: &Step, allocated: &Allocated) -> Result<(), String> {
+    match step {
+        Step::Driver { was } => {
+            let Some(address) = parent.vf() else { return Ok(()) };
+            free::parent(host, parent, allocated)?;
+            pci::give_back(host, address, was.as_deref()).map_err(|error| chain(&error))
+        }
+        Step::Vdpa(name) => {
+            if kernel_vdpa::find(host, name).map_err(|error| chain(&error))?.is_none() {
+                return Ok(());
+            }
+            let child = Child::Vdpa { name: name.clone(), virtio_type: None };
+            free::child(host, parent, &child, allocated)?;
+            free::parent_interface(host, parent)?;
+            kernel_vdpa::delete(host, name).map_err(|error| chain(&error))
+        }
+        Step::BusDriver { name, was } => {
+            if kernel_vdpa::find(host, name).map_err(|error| chain(&error))?.is_none() {
+                return Ok(());
+            }
+            let child = Child::Vdpa { name: name.clone(), virtio_type: None };
+            free::child(host, parent, &child, allocated)?;
+            vdpa::give_back(host, name, was.as_deref())
+        }
+        Step::Mdev(uuid) => {
+            if mdev::find(host, uuid).map_err(|error| chain(&error))?.is_none() {
+                return Ok(());
+            }
+            free::child(host, parent, &Child::Mdev(uuid.clone()), allocated)?;
+            mdev::remove(host, uuid).map_err(|error| chain(&error))
+        }
+        Step::Vfs { .. } | Step::BusAutoprobe => Ok(()),
+    }
+}
+
+/// Only when each of them is free: the kernel removes all, and waits for those that are held.
+fn remove_vfs(
+    host: &Host,
+    survey: &Survey,
+    pf: PciAddress,
+    autoprobe: bool,
+    allocated: &Allocated,
+) -> Result<(), String> {
+    let vfs = survey.pfs.iter().find(|found| found.address == pf).map(|pf| pf.vfs.as_slice());
+    for (_, vf) in vfs.unwrap_or_default() {
+        free::parent(host, &Parent::Vf(*vf), allocated).map_err(|reason| format!("VF {vf}: {reason}"))?;
+        let left = Made::of(host, &vf.to_string()).map_err(|error| chain(&error))?;
+        if !left.steps.is_empty() {
+            return Err(format!("VF {vf} is still prepared"));
+        }
+    }
+    sriov::disable(host, pf, autoprobe).map_err(|error| chain(&error))
+}

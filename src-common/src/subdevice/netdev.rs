@@ -1,0 +1,60 @@
+//! Access mode `netdev`: the kernel drives the device, and the consumer gets its network interface.
+
+use super::{Access, Child, DeviceId, Effective, Eligible, Nodes, Parent};
+use crate::doorbell;
+use crate::error::chain;
+use crate::host::Host;
+use crate::isolation::{Class, Isolation};
+use crate::kernel::auxiliary::{SfAddress, SubFunction};
+use crate::kernel::{auxiliary, net, pci, vdpa};
+
+/// The folder in sysfs below which the interface of such a sub-device hangs.
+pub fn home(host: &Host, parent: &Parent, child: &Child) -> Result<String, String> {
+    match (parent, child) {
+        (_, Child::Vdpa { name, .. }) => vdpa::virtio_child(host, name).map_err(|error| chain(&error)),
+        (Parent::Vf(address), _) => Ok(pci::folder(*address)),
+        (Parent::Sf(address), _) => Ok(sub_function(host, *address)?.folder),
+        (Parent::Device(name), _) => Err(format!("{name} has no network interface")),
+    }
+}
+
+/// The sub-function of that address.
+pub(super) fn sub_function(host: &Host, address: SfAddress) -> Result<SubFunction, String> {
+    let found = auxiliary::find(host, address).map_err(|error| chain(&error))?;
+    found.ok_or_else(|| format!("sub-function {address} is gone"))
+}
+
+/// Whether the kernel has made an interface for it, wherever that is now.
+pub(super) fn there(host: &Host, parent: &Parent, child: &Child) -> Result<(), String> {
+    match net::has_interface(host, &home(host, parent, child)?) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("it has no network interface".to_owned()),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+/// A sub-function whose own interface the consumer gets.
+pub(super) fn on_named(host: &Host, parent: &Parent, access: Access) -> Result<Eligible, Vec<String>> {
+    let Parent::Sf(address) = parent else { return Err(vec![format!("nothing stands on {parent}")]) };
+    if access != Access::Netdev {
+        return Err(vec![format!("a sub-function itself is no {access} device")]);
+    }
+    let sub_function = sub_function(host, *address).map_err(|reason| vec![reason])?;
+    let Some(driver) = sub_function.driver else { return Err(vec!["on no driver".to_owned()]) };
+    there(host, parent, &Child::None).map_err(|reason| vec![reason])?;
+    Ok(Eligible {
+        id: DeviceId::of(parent, &Child::None).map_err(|error| vec![error.to_string()])?,
+        parent: parent.clone(),
+        child: Child::None,
+        access,
+        function: Some(sub_function.parent),
+        pf: Some(sub_function.parent),
+        driver: Some(driver),
+        nodes: Nodes::None {},
+        numa_node: sub_function.numa_node,
+        virtio_type: None,
+        isolation: Isolation { class: Class::KernelMediated, group: None },
+        doorbell: Err(doorbell::Refusal::NotPci),
+        effective: Effective::Kernel,
+    })
+}

@@ -1,0 +1,167 @@
+//! A VF with its verdicts, and what it can be handed out as.
+
+use super::{Access, Child, Effective, Eligible, Nodes, Parent, netdev, vdpa};
+use crate::check::Checks;
+use crate::doorbell::{self, Doorbell};
+use crate::error::chain;
+use crate::host::{self, Host};
+use crate::isolation::{self, Class, Isolation};
+use crate::kernel::iommu::{self, GroupId};
+use crate::kernel::pci::{self, ConfigSpace, Function, PciAddress};
+use crate::kernel::vfio::{self, Way};
+use crate::kernel::{sriov, virtio_pci};
+
+/// A VF with its verdicts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualFunction {
+    /// What sysfs says of it.
+    pub function: Function,
+    /// The PF that made it; `None` for a function that is no VF.
+    pub pf: Option<PciAddress>,
+    /// Its IOMMU group, where it has one.
+    pub iommu_group: Option<GroupId>,
+    /// Virtio device type; `None` for a function of another kind.
+    pub virtio_type: Option<u16>,
+    /// Whether a VFIO driver holds it.
+    pub on_vfio: bool,
+    /// Where its doorbell is, or why it has none to give.
+    pub doorbell: Result<Doorbell, doorbell::Refusal>,
+    /// What confines it, or why nothing does.
+    pub isolation: Result<Isolation, isolation::Refusal>,
+}
+
+impl VirtualFunction {
+    /// Examines a VF by some fifteen small reads; no register is touched. `page` is the host's page size.
+    pub fn examine(host: &Host, address: PciAddress, page: u64) -> host::Result<Self> {
+        Self::examine_keeping(host, address, page, &mut Checks::unkept())
+    }
+
+    /// [`VirtualFunction::examine`], each step kept in `checks`.
+    pub fn examine_keeping(
+        host: &Host,
+        address: PciAddress,
+        page: u64,
+        checks: &mut Checks,
+    ) -> host::Result<Self> {
+        let folder = pci::folder(address);
+        let function = Function::read(host, address)?;
+        checks.note("function", format_args!("{folder}/{{vendor,device}}"), || {
+            format!("{:04x}:{:04x}", function.vendor, function.device)
+        });
+        let pf = sriov::pf_of(host, address)?;
+        let virtual_function = pf.ok_or("no virtual function");
+        // Kept for its place in the list: what follows is looked at either way.
+        let _ = checks.step("virtual-function", format_args!("{folder}/physfn"), virtual_function, |pf| {
+            format!("of PF {pf}")
+        });
+        let virtio_type = virtio_pci::device_type(host, &function)?;
+        let doorbell = doorbell_of(host, &function, virtio_type, page, &folder, checks);
+        let isolation = isolation::examine(host, address, checks);
+        let on_vfio = vfio::is_bound(host, address)?;
+        let iommu_group = iommu::group_of(host, address)?;
+        Ok(Self { function, pf, iommu_group, virtio_type, on_vfio, doorbell, isolation })
+    }
+
+    /// What it, or what stands on it, may be handed out as now, or everything that keeps it from that, a line each.
+    pub fn eligible(
+        &self,
+        host: &Host,
+        child: &Child,
+        access: Access,
+        way: Way,
+        page: u64,
+    ) -> Result<Eligible, Vec<String>> {
+        let eligible = match access {
+            Access::Vfio => self.by_vfio(host, way),
+            Access::VhostVdpa | Access::VirtioVdpa => vdpa::on_vf(host, self, child, access, page),
+            Access::Netdev => self.by_netdev(host),
+            Access::Mdev => Err(vec!["a VF itself is no mdev".to_owned()]),
+        };
+        match (eligible, self.pf) {
+            (eligible, Some(_)) => eligible,
+            (Ok(_), None) => Err(vec!["no virtual function".to_owned()]),
+            (Err(mut reasons), None) => {
+                reasons.insert(0, "no virtual function".to_owned());
+                Err(reasons)
+            }
+        }
+    }
+
+    fn by_vfio(&self, host: &Host, way: Way) -> Result<Eligible, Vec<String>> {
+        let (driver, isolation, doorbell) = match (self.vfio_driver(), &self.isolation, &self.doorbell) {
+            (Ok(driver), Ok(isolation), Ok(doorbell)) => (driver, isolation, doorbell),
+            (driver, isolation, doorbell) => {
+                let isolation = isolation.as_ref().err().map(ToString::to_string);
+                let doorbell = doorbell.as_ref().err().map(ToString::to_string);
+                return Err([driver.err(), isolation, doorbell].into_iter().flatten().collect());
+            }
+        };
+        let group = isolation.group.ok_or_else(|| vec!["it has no IOMMU group".to_owned()])?;
+        let nodes = vfio::nodes(host, self.function.address, group, way);
+        Ok(Eligible {
+            nodes: Nodes::Vfio(nodes.map_err(|error| vec![chain(&error)])?),
+            isolation: isolation.clone(),
+            doorbell: Ok(*doorbell),
+            ..self.as_it_is(Access::Vfio, driver, Effective::Direct)
+        })
+    }
+
+    /// Its kernel driver keeps rings and registers, so neither doorbell nor group matters to who has the interface.
+    fn by_netdev(&self, host: &Host) -> Result<Eligible, Vec<String>> {
+        let parent = Parent::Vf(self.function.address);
+        let Some(driver) = &self.function.driver else { return Err(vec!["on no driver".to_owned()]) };
+        let there = netdev::there(host, &parent, &Child::None);
+        there.map_err(|reason| vec![format!("{reason}: it is on {driver}")])?;
+        Ok(self.as_it_is(Access::Netdev, driver, Effective::Kernel))
+    }
+
+    /// The function itself, without nodes.
+    fn as_it_is(&self, access: Access, driver: &str, effective: Effective) -> Eligible {
+        let address = self.function.address;
+        Eligible {
+            id: address.into(),
+            parent: Parent::Vf(address),
+            child: Child::None,
+            access,
+            function: Some(address),
+            pf: self.pf,
+            driver: Some(driver.to_owned()),
+            nodes: Nodes::None {},
+            numa_node: self.function.numa_node,
+            virtio_type: self.virtio_type,
+            isolation: Isolation { class: Class::KernelMediated, group: self.iommu_group },
+            doorbell: self.doorbell.clone(),
+            effective,
+        }
+    }
+
+    /// The VFIO driver that holds the function, or what does instead.
+    pub fn vfio_driver(&self) -> Result<&str, String> {
+        match &self.function.driver {
+            Some(driver) if self.on_vfio => Ok(driver),
+            driver => {
+                Err(format!("not on a VFIO driver but on {}", driver.as_deref().unwrap_or("no driver")))
+            }
+        }
+    }
+}
+
+fn doorbell_of(
+    host: &Host,
+    function: &Function,
+    virtio_type: Option<u16>,
+    page: u64,
+    folder: &str,
+    checks: &mut Checks,
+) -> Result<Doorbell, doorbell::Refusal> {
+    let (vendor, device) = (function.vendor, function.device);
+    let is_virtio = virtio_type.ok_or(doorbell::Refusal::NotVirtio { vendor, device });
+    let files = format_args!("{folder}/{{vendor,device,subsystem_device}}");
+    checks.step("virtio-type", files, is_virtio, |kind| format!("virtio device type {kind}"))?;
+    let config = ConfigSpace::read(host, function.address);
+    let config = config.map_err(|error| doorbell::Refusal::Unreadable(chain(&error)));
+    let config = checks.step("config-space", format_args!("{folder}/config"), config, |config| {
+        format!("{} bytes", config.length())
+    })?;
+    doorbell::examine(&config, &function.bars, page, folder, checks)
+}
