@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod iommu;
+pub mod mac;
 pub mod memory;
 pub mod netlink;
 pub mod pci;
