@@ -5,6 +5,7 @@ pub mod iommu;
 pub mod mac;
 pub mod memory;
 pub mod netlink;
+pub mod netns;
 pub mod pci;
 pub mod process;
 pub mod sriov;
