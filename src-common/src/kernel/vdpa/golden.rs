@@ -110,7 +110,7 @@ fn a_new_device_is_asked_for_with_every_attribute() {
         name: "net0".parse().unwrap(),
         management: "pci/0000:01:00.1".parse().unwrap(),
         max_vq_pairs: Some(2),
-        mac: Some(MAC),
+        mac: Some(MAC.into()),
         mtu: Some(9000),
         features: Some(FEATURES),
     };
@@ -158,7 +158,8 @@ fn a_configuration_is_that_of_the_devices_type() {
     let network = config(&host, &"vdpa-sf89".parse().unwrap()).unwrap();
     assert_eq!(network.features, Some(FEATURES));
     assert_eq!(network.negotiated_features, Some(0x1_0001_0020));
-    let expected = NetworkConfig { mac: Some(MAC), status: Some(1), max_vq_pairs: Some(8), mtu: Some(1500) };
+    let expected =
+        NetworkConfig { mac: Some(MAC.into()), status: Some(1), max_vq_pairs: Some(8), mtu: Some(1500) };
     assert_eq!(network.network(), Some(&expected));
 
     let (_root, host) = captured("/netlink/vdpa/dev-config-get/sim0", &[BLOCK]);
@@ -198,7 +199,7 @@ fn on_a_captured_host_nothing_is_made_or_removed() {
         mtu: None,
         features: None,
     };
-    let refusals = [create(&host, &device), delete(&host, &name), set_mac(&host, &name, MAC)];
+    let refusals = [create(&host, &device), delete(&host, &name), set_mac(&host, &name, MAC.into())];
     let refusals: Vec<_> = refusals.map(|refusal| refusal.unwrap_err().to_string()).into();
     assert_eq!(refusals[0], "make vDPA device vdpa0 of vdpasim_net: this host is a captured one");
     assert!(

@@ -8,6 +8,7 @@ use netlink_packet_core::{DecodeError, NLM_F_DUMP};
 use nix::errno::Errno;
 
 use crate::host::{Host, HostError};
+use crate::kernel::mac::MacAddress;
 use crate::kernel::netlink::NetlinkError;
 
 use super::exchange::{PATIENCE, ask, read};
@@ -122,12 +123,12 @@ pub fn delete(host: &Host, name: &VdpaName) -> Result<(), VdpaError> {
 }
 
 /// Gives a network device another MAC address, since Linux 6.12 and by few drivers (mlx5, the simulator).
-pub fn set_mac(host: &Host, name: &VdpaName, mac: [u8; 6]) -> Result<(), VdpaError> {
+pub fn set_mac(host: &Host, name: &VdpaName, mac: MacAddress) -> Result<(), VdpaError> {
     let request = Message::new(DEV_ATTR_SET).with_text(DEV_NAME, name.as_str());
     change(
         host,
         format!("set the MAC address of vDPA device {name}"),
-        request.with(DEV_NET_CFG_MACADDR, &mac),
+        request.with(DEV_NET_CFG_MACADDR, &mac.octets()),
     )?;
     // For a device that is no network device the kernel acknowledges and does nothing.
     let config = config(host, name)?;
