@@ -32,6 +32,11 @@ const SIMULATOR: &[&[u8]] = &[
     b"\x08\0\x0f\0\x01\0\0\0",
 ];
 
+/// The same of a VF on vp-vdpa, as the testbed's kernel gave it.
+const VF: &[u8] =
+    b"\x01\x01\0\0\x08\0\x01\0pci\0\x11\0\x02\x000000:01:00.1\0\0\0\0\x0c\0\x03\0\x02\0\0\0\0\0\0\0\
+    \x08\0\x0f\0\x03\0\0\0\x0c\0\x10\0\x24\x80\xbf\x30\x03\x01\0\0";
+
 /// `VDPA_CMD_DEV_NEW`, as an answer.
 const DEVICE: &[&[u8]] = &[
     b"\x03\x01\0\0",
@@ -139,6 +144,18 @@ fn management_devices_are_read_in_the_order_of_their_names() {
 }
 
 #[test]
+fn a_vf_on_vp_vdpa_is_a_management_device() {
+    let (_root, host) = captured("/netlink/vdpa/mgmtdev-get", &[&[VF]]);
+    let vf = ManagementDevice {
+        handle: ManagementHandle::pci("0000:01:00.1".parse().unwrap()),
+        supported_classes: 1 << 1,
+        supported_features: Some(0x103_30bf_8024),
+        max_vqs: Some(3),
+    };
+    assert_eq!(management_devices(&host).unwrap(), [vf]);
+}
+
+#[test]
 fn a_device_says_what_it_is_made_of() {
     let (_root, host) = captured("/netlink/vdpa/dev-get", &[DEVICE]);
     let device = VdpaDevice {
@@ -206,6 +223,23 @@ fn on_a_captured_host_nothing_is_made_or_removed() {
         refusals.iter().all(|refusal| refusal.ends_with(": this host is a captured one")),
         "{refusals:?}"
     );
+}
+
+#[test]
+fn hardware_that_is_a_device_already_is_not_made_into_another() {
+    let (_root, host) = captured("/netlink/vdpa/dev-get", &[DEVICE]);
+    let mut device = NewDevice {
+        name: "another".parse().unwrap(),
+        management: "auxiliary/mlx5_core.sf.4".parse().unwrap(),
+        max_vq_pairs: None,
+        mac: None,
+        mtu: None,
+        features: None,
+    };
+    let refusal = create(&host, &device).unwrap_err().to_string();
+    assert_eq!(refusal, "auxiliary/mlx5_core.sf.4 is made into vDPA device vdpa-sf89 already");
+    device.management = "auxiliary/mlx5_core.sf.5".parse().unwrap();
+    assert!(matches!(create(&host, &device), Err(VdpaError::NotReal(_))));
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub struct VdpaDevice {
 pub struct NewDevice {
     /// Its name on the bus.
     pub name: VdpaName,
-    /// What it is to be made of. The kernel makes a second device of one VF without a word.
+    /// What it is to be made of.
     pub management: ManagementHandle,
     /// Pairs of virtqueues of a network device; 0 is refused.
     pub max_vq_pairs: Option<u16>,
