@@ -1,7 +1,8 @@
-//! The kernel's objects, one kind a file: what sysfs and the device nodes say, without judgement.
+//! The kernel's objects, one kind a file: what sysfs, netlink and the device nodes say, without judgement.
 
 pub mod boot;
 pub mod iommu;
+pub mod link;
 pub mod mac;
 pub mod memory;
 pub mod netlink;
