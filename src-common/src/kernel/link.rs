@@ -7,6 +7,7 @@
 mod address;
 mod moving;
 mod name;
+pub mod vf;
 
 use std::fmt;
 use std::path::PathBuf;
