@@ -16,43 +16,12 @@ use doorbell_common::kernel::pci::PciAddress;
 use nix::errno::Errno;
 use vfio_bindings::bindings::vfio::{VFIO_API_VERSION, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU};
 
-use crate::memory::{self, DmaMemory};
+use crate::dma::Space;
+use crate::memory;
 use crate::vfio::Function;
 
 /// Between two tries of a device that is still closing, which takes a holder's last reset: some 100 ms.
 const BUSY_STEP: Duration = Duration::from_millis(20);
-
-/// An address space that a device's DMA goes through.
-#[derive(Debug)]
-pub(crate) enum Space {
-    /// A type 1 (v2) container.
-    Container(File),
-    /// One of an iommufd's.
-    Ioas {
-        /// The iommufd.
-        iommu: File,
-        /// The address space's id in it.
-        id: u32,
-    },
-}
-
-impl Space {
-    /// Gives the device access to all of `memory` from `iova`.
-    pub(crate) fn map(&self, memory: &DmaMemory, iova: u64) -> Result<(), Errno> {
-        match self {
-            Self::Container(container) => memory::map_dma(container, memory, iova),
-            Self::Ioas { iommu, id } => memory::map_ioas(iommu, *id, memory, iova),
-        }
-    }
-
-    /// Takes the access to `length` bytes from `iova` back.
-    pub(crate) fn unmap(&self, iova: u64, length: usize) -> Result<(), Errno> {
-        match self {
-            Self::Container(container) => memory::unmap_dma(container, iova, length),
-            Self::Ioas { iommu, id } => memory::unmap_ioas(iommu, *id, iova, length),
-        }
-    }
-}
 
 /// Opens the device, which resets it, and attaches it to an address space of its own. What another holder has, or is
 /// still closing, is waited for up to `patience`.
@@ -67,7 +36,7 @@ pub(crate) fn attach(
             let file = memory::device(&group, &address.to_string())
                 .with_context(|| format!("get the device {address} from its group"))?;
             // The device's file keeps the group open from here on.
-            Ok((Rc::new(Space::Container(container)), Function::new(file, address)?))
+            Ok((Rc::new(Space::Container(container)), Function::new(file, &address.to_string())?))
         }
         Nodes::Cdev { device: node, iommu: iommu_node } => {
             let (device, iommu) = bind(node, iommu_node, patience)?;
@@ -75,7 +44,7 @@ pub(crate) fn attach(
                 .with_context(|| format!("make an address space in {iommu_node}"))?;
             memory::attach_ioas(&device, id)
                 .with_context(|| format!("attach {node} to an address space of {iommu_node}"))?;
-            Ok((Rc::new(Space::Ioas { iommu, id }), Function::new(device, address)?))
+            Ok((Rc::new(Space::Ioas { iommu, id }), Function::new(device, &address.to_string())?))
         }
     }
 }

@@ -10,7 +10,9 @@
 mod attach;
 mod capability;
 mod descriptor;
+mod dma;
 mod doorbell;
+mod line;
 mod memlock;
 mod memory;
 mod net;

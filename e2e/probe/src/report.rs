@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use doorbell_common::doorbell::Granularity;
@@ -193,6 +194,11 @@ impl Event {
             .and_then(|()| fs::rename(&temporary, path))
             .with_context(|| format!("write {}", path.display()))
     }
+}
+
+/// Microseconds, which no run has too many of.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -11,14 +11,17 @@ use doorbell_common::formats::descriptor::{Access, Device};
 
 use crate::attach;
 use crate::descriptor::{self, Descriptor};
+use crate::dma::DmaArea;
+use crate::line::Wish;
 use crate::memlock;
-use crate::nic::{Nic, Wish, micros};
+use crate::nic::Nic;
 use crate::options::Options;
-use crate::report::{Done, Event, Held, Mapped, Ping, Rung, Up};
+use crate::report::{Done, Event, Held, Mapped, Ping, Rung, Up, micros};
 use crate::session::{Aim, Session};
 use crate::station::Station;
 use crate::stop::Stop;
-use crate::vfio::DmaArea;
+use crate::virtio::Virtio;
+use crate::virtio::pci::Pci;
 
 /// Between two looks at the end while nothing else is to do.
 const STEP: Duration = Duration::from_millis(20);
@@ -92,7 +95,8 @@ fn drive(descriptor: &Descriptor, options: &Options, stop: &Stop) -> Result<Done
     let (space, function) = attach::attach(&device.nodes, device.pci_address, options.patience())?;
     let opened = start.elapsed();
     let wish = Wish { queue_size: options.queue_size, dma_bytes: options.dma_bytes };
-    let mut nic = Nic::bring_up(&space, &function, &device.doorbell, wish)
+    let mut nic = Pci::open(&function, &device.doorbell)
+        .and_then(|pci| Nic::bring_up(Virtio::new(pci), &space, wish))
         .with_context(|| format!("bring {} up", device.id))?;
     let running = start.elapsed();
 
@@ -122,7 +126,7 @@ fn drive(descriptor: &Descriptor, options: &Options, stop: &Stop) -> Result<Done
             region: device.doorbell.region,
             offset: device.doorbell.offset,
             granularity: device.doorbell.granularity,
-            writes: nic.writes(),
+            writes: nic.rung(),
             spared: nic.spared(),
         },
         ping,

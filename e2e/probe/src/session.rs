@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 
 use crate::net::ethernet::Mac;
-use crate::nic::{Nic, micros};
-use crate::report::Ping;
+use crate::nic::Nic;
+use crate::report::{Ping, micros};
 use crate::station::{Heard, Station};
 use crate::stop::Stop;
 
