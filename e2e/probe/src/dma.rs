@@ -10,6 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::memlock;
 use crate::memory::{self, DmaMemory};
+use crate::vhost::Node;
 
 /// Where the device sees our memory. Any address does that no platform reserves; x86 keeps 0xfee0_0000 for its
 /// interrupts and arm64 0x0800_0000, both of one MiB.
@@ -27,6 +28,8 @@ pub(crate) enum Space {
         /// The address space's id in it.
         id: u32,
     },
+    /// The one of a vDPA device, behind its node.
+    Vhost(Rc<Node>),
 }
 
 impl Space {
@@ -35,6 +38,7 @@ impl Space {
         match self {
             Self::Container(container) => memory::map_dma(container, memory, iova),
             Self::Ioas { iommu, id } => memory::map_ioas(iommu, *id, memory, iova),
+            Self::Vhost(node) => node.map(memory, iova),
         }
     }
 
@@ -43,6 +47,7 @@ impl Space {
         match self {
             Self::Container(container) => memory::unmap_dma(container, iova, length),
             Self::Ioas { iommu, id } => memory::unmap_ioas(iommu, *id, iova, length),
+            Self::Vhost(node) => node.unmap(iova, length),
         }
     }
 }
@@ -89,11 +94,12 @@ pub(crate) fn page_size() -> Result<u64> {
     size.and_then(|size| u64::try_from(size).ok()).context("the system has no page size")
 }
 
-/// What was tried when the kernel refused to map memory. ENOMEM is nearly always the limit on locked memory.
+/// What was tried when the kernel refused to map memory, with the limit on locked memory where it is nearly always that.
+/// VFIO then says ENOMEM; vhost says EFAULT, as it does to all that a device does not take (`vhost_chr_write_iter`).
 fn refused(errno: Errno, length: usize) -> String {
     let tried = format!("map {length} bytes for DMA at {IOVA:#x}");
     match memlock::limit() {
-        Some(limit) if errno == Errno::ENOMEM => {
+        Some(limit) if matches!(errno, Errno::ENOMEM | Errno::EFAULT) => {
             format!("{tried}, with RLIMIT_MEMLOCK at {limit} bytes")
         }
         _ => tried,
@@ -108,6 +114,7 @@ mod tests {
     fn only_a_full_memlock_is_named_with_its_limit() {
         let limited = memlock::limit().is_some();
         assert_eq!(refused(Errno::ENOMEM, 4096).contains("RLIMIT_MEMLOCK"), limited);
+        assert_eq!(refused(Errno::EFAULT, 4096).contains("RLIMIT_MEMLOCK"), limited);
         assert_eq!(refused(Errno::EINVAL, 4096), "map 4096 bytes for DMA at 0x10000000");
     }
 }

@@ -1,8 +1,11 @@
-//! The bell of a queue: a place on a mapped page.
+//! The bell of a queue: a place on a mapped page, or an eventfd.
 
 pub(crate) mod area;
 
 use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::memory::DoorbellPage;
 
@@ -10,22 +13,41 @@ use crate::memory::DoorbellPage;
 #[derive(Debug)]
 pub(crate) struct Bell {
     queue: u16,
-    page: Rc<DoorbellPage>,
-    at: usize,
+    rope: Rope,
     rung: u64,
+}
+
+/// What is pulled.
+#[derive(Debug)]
+enum Rope {
+    /// A write to the device's own page: of the queue's index, where VIRTIO_F_NOTIFICATION_DATA is not agreed on
+    /// (virtio 1.3, section 4.1.5.2).
+    Page { page: Rc<DoorbellPage>, at: usize },
+    /// A count that the kernel waits for, to ring in our place.
+    Eventfd(EventFd),
 }
 
 impl Bell {
     /// Rung by a write, `at` bytes into a mapped page.
     pub(crate) fn mapped(queue: u16, page: Rc<DoorbellPage>, at: usize) -> Self {
-        Self { queue, page, at, rung: 0 }
+        Self { queue, rope: Rope::Page { page, at }, rung: 0 }
     }
 
-    /// Rings: one write of the queue's index, where VIRTIO_F_NOTIFICATION_DATA is not agreed on (virtio 1.3, section
-    /// 4.1.5.2).
-    pub(crate) fn ring(&mut self) {
-        self.page.ring(self.at, self.queue);
+    /// Rung by an eventfd that the kernel listens to.
+    pub(crate) fn eventfd(queue: u16, kick: EventFd) -> Self {
+        Self { queue, rope: Rope::Eventfd(kick), rung: 0 }
+    }
+
+    /// Rings.
+    pub(crate) fn ring(&mut self) -> Result<()> {
+        match &self.rope {
+            Rope::Page { page, at } => page.ring(*at, self.queue),
+            Rope::Eventfd(kick) => {
+                kick.write(1).with_context(|| format!("kick queue {}", self.queue))?;
+            }
+        }
         self.rung += 1;
+        Ok(())
     }
 
     /// How often it was rung.
@@ -40,6 +62,8 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::os::unix::fs::FileExt;
 
+    use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
     use super::*;
 
     #[test]
@@ -48,9 +72,18 @@ mod tests {
         file.set_len(4096).unwrap();
         let page = DoorbellPage::map(&file, 0, NonZeroUsize::new(4096).unwrap()).unwrap();
         let mut bell = Bell::mapped(0x0203, Rc::new(page), 4);
-        bell.ring();
+        bell.ring().unwrap();
         let mut bytes = [0; 8];
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!((bytes, bell.rung()), ([0, 0, 0, 0, 3, 2, 0, 0], 1));
+    }
+
+    #[test]
+    fn a_kick_counts_one() {
+        let kick = EventFd::new(EFD_NONBLOCK).unwrap();
+        let mut bell = Bell::eventfd(1, kick.try_clone().unwrap());
+        bell.ring().unwrap();
+        bell.ring().unwrap();
+        assert_eq!((kick.read().unwrap(), bell.rung()), (2, 2));
     }
 }

@@ -1,9 +1,9 @@
-//! The consumer in the container: drives an allocated virtio-net VF with nothing but the devices that the container
+//! The consumer in the container: drives an allocated virtio-net device with nothing but the nodes that the container
 //! was given, and proves that the doorbell rings.
 //!
-//! [`run()`] finds the descriptor, opens the device through VFIO, brings virtio up with rings in its own memory, maps
-//! the doorbell as the descriptor says, and answers and sends pings as raw frames. It shares no code with what wrote
-//! the descriptor but the format's types, so that it is a second opinion on all of it.
+//! [`run()`] finds the descriptor, opens the device through VFIO or by its vhost node, brings virtio up with rings in its
+//! own memory, rings the doorbell as the descriptor says, and answers and sends pings as raw frames. It shares no code
+//! with what wrote the descriptor, so that it is a second opinion on all of it.
 //!
 //! The library exists for its [`report`]: who starts the binary reads the same types that it writes.
 
@@ -25,6 +25,7 @@ mod session;
 mod station;
 mod stop;
 mod vfio;
+mod vhost;
 mod virtio;
 
 pub use options::Options;

@@ -59,9 +59,9 @@ impl Line {
     }
 
     /// Hands every free buffer to the device to fill.
-    pub(crate) fn offer_all(&mut self) {
+    pub(crate) fn offer_all(&mut self) -> Result<()> {
         self.queue.offer_all(self.area.memory());
-        self.publish();
+        self.publish()
     }
 
     /// Puts `parts` into a free buffer for the device, which sees nothing of it yet; `false` if none is free.
@@ -70,12 +70,12 @@ impl Line {
     }
 
     /// Shows the device what was offered, and rings where it wants that.
-    pub(crate) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) -> Result<()> {
         if self.show() {
-            self.ring();
-        } else {
-            self.spared += 1;
+            return self.ring();
         }
+        self.spared += 1;
+        Ok(())
     }
 
     /// Shows the device what was offered, and no more; whether it wants to be rung.
@@ -84,8 +84,8 @@ impl Line {
     }
 
     /// Rings.
-    pub(crate) fn ring(&mut self) {
-        self.bell.ring();
+    pub(crate) fn ring(&mut self) -> Result<()> {
+        self.bell.ring()
     }
 
     /// What the device wrote next.

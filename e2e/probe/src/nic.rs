@@ -12,7 +12,9 @@ use crate::queue::Direction;
 use crate::report::{PerQueue, Proof, micros};
 use crate::virtio::{Required, Virtio};
 
-/// Virtio 1.3, section 5.1.3.
+/// `VIRTIO_ID_NET` (virtio 1.3, section 5).
+pub(crate) const DEVICE_TYPE: u32 = 1;
+/// Section 5.1.3.
 const REQUIRED: [Required; 1] = [(1 << 5, "VIRTIO_NET_F_MAC")];
 /// `struct virtio_net_config` begins with the MAC address (section 5.1.4).
 const CONFIG_MAC: u32 = 0;
@@ -47,7 +49,7 @@ impl Nic {
         let [rx, tx] = Line::lay(&virtio, space, wish, [Direction::FromDevice, Direction::ToDevice])?;
         let mut nic = Self { virtio, features, mac, rx, tx, frames: PerQueue::default() };
         nic.virtio.start()?;
-        nic.rx.offer_all();
+        nic.rx.offer_all()?;
         Ok(nic)
     }
 
@@ -73,7 +75,7 @@ impl Nic {
         self.frames.tx += 1;
         let quiet = !self.sent_within(QUIET)?;
         let rung = Instant::now();
-        self.tx.ring();
+        self.tx.ring()?;
         ensure!(
             !quiet || self.sent_within(DEAF)?,
             "the device did not look at its transmit queue within {} s of the doorbell",
@@ -88,7 +90,7 @@ impl Nic {
         while !self.tx.offer(&[&NET_HEADER, frame])? {
             ensure!(self.sent_within(DEAF)?, "the transmit queue stays full: the device takes no frame");
         }
-        self.tx.publish();
+        self.tx.publish()?;
         self.frames.tx += 1;
         Ok(())
     }
@@ -109,7 +111,7 @@ impl Nic {
     /// The next frame that came in.
     pub(crate) fn receive(&mut self) -> Result<Option<Vec<u8>>> {
         let Some(bytes) = self.rx.receive()? else { return Ok(None) };
-        self.rx.offer_all();
+        self.rx.offer_all()?;
         self.frames.rx += 1;
         match bytes.get(NET_HEADER.len()..) {
             Some(frame) => Ok(Some(frame.to_vec())),

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Drives an allocated virtio-net VF from inside its container, and proves that the doorbell rings.
+use crate::report::By;
+
+/// Drives an allocated virtio-net device from inside its container, and proves that the doorbell rings.
 ///
-/// Prints one JSON object a line: `up` when the device runs, `done` or `error` at the end. The exit code is 0 if
+/// Prints one JSON object a line: `up` when the device runs, `done` or `error` at the end; other ways to use a device
+/// have an event of their own. The exit code is 0 if
 /// everything that was asked for was had.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "doorbell-probe", version)]
@@ -62,6 +65,10 @@ pub struct Options {
     #[arg(long)]
     pub hold: bool,
 
+    /// What to ring by [default: as the descriptor says]
+    #[arg(long, value_name = "WAY")]
+    pub doorbell: Option<By>,
+
     /// Seconds after which everything ends, however far it got; 0 for no such bound
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
@@ -107,5 +114,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_way_to_ring_is_named_as_in_the_events() {
+        let by = |way| Options::try_parse_from(["doorbell-probe", "--doorbell", way]).map(|all| all.doorbell);
+        assert_eq!(by("mapped").unwrap(), Some(By::Mapped));
+        assert_eq!(by("eventfd").unwrap(), Some(By::Eventfd));
+        assert!(by("kernel").is_err());
     }
 }

@@ -19,7 +19,7 @@ const LOOKS: u32 = 200;
 /// Between looks thereafter.
 const NAP: Duration = Duration::from_micros(50);
 /// Data of an echo request: as much as ping(8) sends.
-const DATA: [u8; 56] = *b"doorbell-probe: rung through the mapped page, no syscall";
+const DATA: [u8; 56] = *b"doorbell-probe: 56 bytes of data, as many as ping(8) has";
 
 /// What to ping and how.
 #[derive(Debug, Clone, Copy)]

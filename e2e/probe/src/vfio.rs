@@ -24,8 +24,8 @@ pub(crate) struct Function {
 impl Function {
     /// The function, an mdev's too, behind an open device file. It is named in errors as VFIO knows it.
     pub(crate) fn new(file: File, name: &str) -> Result<Self> {
-        let flags = memory::device_flags(&file).with_context(|| format!("ask {name} for its device info"))?;
-        Ok(Self { file: Rc::new(file), name: name.to_owned(), flags })
+        let info = memory::device_info(&file).with_context(|| format!("ask {name} for its device info"))?;
+        Ok(Self { file: Rc::new(file), name: name.to_owned(), flags: info.flags })
     }
 
     /// Refuses what is not to be driven.

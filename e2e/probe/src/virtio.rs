@@ -1,6 +1,7 @@
 //! Bringing a virtio device up, whichever way it is reached: virtio 1.3, section 3.1 (the order).
 
 pub(crate) mod pci;
+pub(crate) mod vdpa;
 
 use std::fmt;
 use std::thread::sleep;

@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use doorbell_common::doorbell::Granularity;
-use doorbell_common::formats::descriptor::Doorbell as Described;
 
 use crate::capability::Notify;
+use crate::descriptor::Place;
 use crate::doorbell::Bell;
 use crate::memory::DoorbellPage;
 use crate::vfio::Region;
@@ -16,15 +16,15 @@ use crate::vfio::Region;
 const RING_LENGTH: u64 = 2;
 
 /// Says what differs, if the descriptor's doorbell is not the one that the capability names.
-pub(crate) fn check(described: &Described, notify: &Notify, page: u64) -> Result<()> {
+pub(crate) fn check(place: &Place, notify: &Notify, page: u64) -> Result<()> {
     let Notify { area, multiplier } = *notify;
     // A page for each queue needs steps of whole pages; with less, one page rings several.
     let granularity = if u64::from(multiplier) >= page { Granularity::Queue } else { Granularity::Device };
     for (what, ours, its) in [
-        ("region", u32::from(described.region), u32::from(area.bar)),
-        ("offset", described.offset, area.offset),
-        ("length", described.length, area.length),
-        ("stride", described.stride, multiplier),
+        ("region", u32::from(place.region), u32::from(area.bar)),
+        ("offset", place.offset, area.offset),
+        ("length", place.length, area.length),
+        ("stride", place.stride, multiplier),
     ] {
         ensure!(
             ours == its,
@@ -32,9 +32,9 @@ pub(crate) fn check(described: &Described, notify: &Notify, page: u64) -> Result
         );
     }
     ensure!(
-        described.granularity == granularity,
+        place.granularity == granularity,
         "the descriptor's doorbell rings a {:?}, but with steps of {multiplier:#x} bytes it rings a {granularity:?}",
-        described.granularity
+        place.granularity
     );
     Ok(())
 }
@@ -51,13 +51,13 @@ pub(crate) struct NotifyArea {
 
 impl NotifyArea {
     /// Maps the pages that hold it.
-    pub(crate) fn map(described: &Described, region: &Region, page: u64) -> Result<Self> {
-        let (offset, length) = (u64::from(described.offset), u64::from(described.length));
+    pub(crate) fn map(place: &Place, region: &Region, page: u64) -> Result<Self> {
+        let (offset, length) = (u64::from(place.offset), u64::from(place.length));
         let start = offset / page * page;
         let mapped = (offset + length).next_multiple_of(page) - start;
         let mapped = usize::try_from(mapped).ok().and_then(NonZeroUsize::new).context("an empty doorbell")?;
         let page = Rc::new(region.map_doorbell(start, mapped).context("map the doorbell")?);
-        Ok(Self { page, lead: offset - start, length, stride: u64::from(described.stride) })
+        Ok(Self { page, lead: offset - start, length, stride: u64::from(place.stride) })
     }
 
     /// The bell of one queue, by the `queue_notify_off` that the device gave it.
@@ -80,21 +80,11 @@ mod tests {
 
     use super::*;
     use crate::capability::Area;
-    use doorbell_common::formats::descriptor::Effective;
 
     const PAGE: u64 = 4096;
 
-    fn described(stride: u32, granularity: Granularity) -> Described {
-        Described {
-            verdict: "exclusive".into(),
-            reason: String::new(),
-            region: 4,
-            offset: 0x3000,
-            length: 0x1000,
-            stride,
-            granularity,
-            effective: Effective::Direct,
-        }
+    fn place(stride: u32, granularity: Granularity) -> Place {
+        Place { region: 4, offset: 0x3000, length: 0x1000, stride, granularity }
     }
 
     fn notify(multiplier: u32) -> Notify {
@@ -103,14 +93,14 @@ mod tests {
 
     #[test]
     fn a_descriptor_that_differs_from_the_device_is_refused() {
-        check(&described(4, Granularity::Device), &notify(4), PAGE).unwrap();
-        check(&described(0x1000, Granularity::Queue), &notify(0x1000), PAGE).unwrap();
-        let error = check(&described(4, Granularity::Device), &notify(0x1000), PAGE).unwrap_err();
+        check(&place(4, Granularity::Device), &notify(4), PAGE).unwrap();
+        check(&place(0x1000, Granularity::Queue), &notify(0x1000), PAGE).unwrap();
+        let error = check(&place(4, Granularity::Device), &notify(0x1000), PAGE).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the descriptor's doorbell has stride 0x4, the device's capability 0x1000"
         );
-        let error = check(&described(4, Granularity::Queue), &notify(4), PAGE).unwrap_err();
+        let error = check(&place(4, Granularity::Queue), &notify(4), PAGE).unwrap_err();
         assert!(error.to_string().contains("rings a Queue"), "{error}");
     }
 
@@ -119,8 +109,8 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x4000).unwrap();
         let region = Region::over(file.try_clone().unwrap(), 0x4000);
-        let area = NotifyArea::map(&described(4, Granularity::Device), &region, PAGE).unwrap();
-        area.bell(1, 3).unwrap().ring();
+        let area = NotifyArea::map(&place(4, Granularity::Device), &region, PAGE).unwrap();
+        area.bell(1, 3).unwrap().ring().unwrap();
         let mut bytes = [0; 2];
         file.read_exact_at(&mut bytes, 0x3000 + 12).unwrap();
         assert_eq!(bytes, [1, 0]);

@@ -1,9 +1,9 @@
 //! A virtio device over PCI, by the registers of its function: virtio 1.3, section 4.1.4.
 
 use anyhow::{Context, Result, bail, ensure};
-use doorbell_common::formats::descriptor::Doorbell as Described;
 
 use crate::capability::{self, Area, CONFIG_LENGTH};
+use crate::descriptor::Place;
 use crate::dma::page_size;
 use crate::doorbell::Bell;
 use crate::doorbell::area::{self, NotifyArea};
@@ -50,7 +50,7 @@ pub(crate) struct Pci {
 
 impl Pci {
     /// Finds the registers of a function, and maps the doorbell, which must be where the descriptor says.
-    pub(crate) fn open(function: &Function, described: &Described) -> Result<Self> {
+    pub(crate) fn open(function: &Function, place: &Place) -> Result<Self> {
         function.check()?;
         let config = function.region(CONFIG_REGION)?;
         let structures =
@@ -62,7 +62,7 @@ impl Pci {
             .iter()
             .find_map(|notify| Some((notify, bar(notify.area).ok().filter(Region::mappable)?)))
             .context("no notify area of the device lies in a BAR that may be mapped")?;
-        area::check(described, notify, page)?;
+        area::check(place, notify, page)?;
 
         // Memory decode before any register, or the access faults.
         let command = u16::from_le_bytes(config.read(COMMAND)?) | COMMAND_MEMORY_AND_MASTER;
@@ -70,7 +70,7 @@ impl Pci {
         Self::new(
             (bar(structures.common)?, structures.common),
             (bar(structures.device)?, structures.device),
-            NotifyArea::map(described, &region, page)?,
+            NotifyArea::map(place, &region, page)?,
         )
     }
 

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use doorbell_common::doorbell::Granularity;
-use doorbell_common::formats::descriptor::Effective;
 
 use super::*;
 use crate::virtio::Virtio;
@@ -28,17 +27,9 @@ fn device() -> (Pci, File) {
     file.write_all_at(&[0x52, 0x54, 0, 0xaa, 0, 1], u64::from(DEVICE)).unwrap();
     let region = Region::over(file.try_clone().unwrap(), 0x2000);
     let area = |offset| Area { bar: 4, offset, length: 0x40 };
-    let described = Described {
-        verdict: "exclusive".into(),
-        reason: String::new(),
-        region: 4,
-        offset: NOTIFY,
-        length: 0x1000,
-        stride: 4,
-        granularity: Granularity::Device,
-        effective: Effective::Direct,
-    };
-    let notify = NotifyArea::map(&described, &region, 0x1000).unwrap();
+    let place =
+        Place { region: 4, offset: NOTIFY, length: 0x1000, stride: 4, granularity: Granularity::Device };
+    let notify = NotifyArea::map(&place, &region, 0x1000).unwrap();
     (Pci::new((region.clone(), area(COMMON)), (region, area(DEVICE)), notify).unwrap(), file)
 }
 
@@ -62,7 +53,7 @@ fn a_device_comes_up_by_its_registers() {
     let at = Addresses { descriptors: 0x1_0000_1000, available: 0x2000, used: 0x3000 };
     let mut bell = virtio.transport().enable_queue(1, 64, at).unwrap();
     virtio.start().unwrap();
-    bell.ring();
+    bell.ring().unwrap();
 
     assert_eq!(u16::from_le_bytes(bytes(&file, COMMON + QUEUE_SELECT)), 1);
     assert_eq!(u16::from_le_bytes(bytes(&file, COMMON + QUEUE_SIZE)), 64);
