@@ -1,5 +1,5 @@
 //! The consumer in the container: drives an allocated virtio-net device with nothing but the nodes that the container
-//! was given, and proves that the doorbell rings.
+//! was given, and proves that the doorbell rings. Devices of other kinds it opens, and tells what they are.
 //!
 //! [`run()`] finds the descriptor, opens the device through VFIO or by its vhost node, brings virtio up with rings in its
 //! own memory, rings the doorbell as the descriptor says, and answers and sends pings as raw frames. It shares no code
@@ -7,9 +7,11 @@
 //!
 //! The library exists for its [`report`]: who starts the binary reads the same types that it writes.
 
+mod ask;
 mod attach;
 mod capability;
 mod descriptor;
+mod disk;
 mod dma;
 mod doorbell;
 mod line;

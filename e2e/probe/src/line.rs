@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::dma::{DmaArea, Space};
 use crate::doorbell::Bell;
@@ -43,6 +43,7 @@ impl Line {
         let (mut layouts, mut end) = (Vec::new(), 0);
         for (queue, direction) in (0..).zip(directions) {
             let size = power_of_two(wish.queue_size.min(transport.queue_limit(queue)?));
+            ensure!(size >= direction.step(), "queue {queue} has {size} descriptors, too few for a request");
             let layout = Layout::new(end, size);
             end = layout.end();
             layouts.push((queue, layout, direction));

@@ -41,6 +41,7 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(group_get_device_fd, request_code_none!(VFIO_TYPE, VFIO_BASE + 6), c_char);
     nix::ioctl_read_bad!(device_get_info, request_code_none!(VFIO_TYPE, VFIO_BASE + 7), vfio_device_info);
     nix::ioctl_read_bad!(region_get_info, request_code_none!(VFIO_TYPE, VFIO_BASE + 8), vfio_region_info);
+    nix::ioctl_none_bad!(device_reset, request_code_none!(VFIO_TYPE, VFIO_BASE + 11));
     nix::ioctl_write_ptr_bad!(
         map_dma,
         request_code_none!(VFIO_TYPE, VFIO_BASE + 13),
@@ -279,6 +280,13 @@ pub(crate) fn device_info(device: &File) -> Result<vfio_device_info, Errno> {
     // SAFETY: the kernel writes at most `argsz` bytes into a live structure of that size.
     unsafe { ioctl::device_get_info(device.as_raw_fd(), &raw mut info) }?;
     Ok(info)
+}
+
+/// `VFIO_DEVICE_RESET`.
+pub(crate) fn reset(device: &File) -> Result<(), Errno> {
+    // SAFETY: takes no argument.
+    unsafe { ioctl::device_reset(device.as_raw_fd()) }?;
+    Ok(())
 }
 
 /// `VFIO_DEVICE_GET_REGION_INFO`, without the capabilities that may follow the structure.

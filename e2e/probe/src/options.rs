@@ -57,13 +57,17 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub serve_replies: Option<u64>,
 
-    /// Serve until SIGTERM, SIGINT or the end of stdin, if that is an open pipe
+    /// Serve, or stay open, until SIGTERM, SIGINT or the end of stdin, if that is an open pipe
     #[arg(long)]
     pub linger: bool,
 
     /// Only keep the device from others; ends as --linger does
     #[arg(long)]
     pub hold: bool,
+
+    /// Only open the device, of whatever kind, and tell what it is: reset an mdev, read a disk
+    #[arg(long, conflicts_with = "hold")]
+    pub open: bool,
 
     /// What to ring by [default: as the descriptor says]
     #[arg(long, value_name = "WAY")]
@@ -74,7 +78,7 @@ pub struct Options {
     pub seconds: u64,
 
     /// Only map so many bytes for DMA, in one mapping, and tell whether that could be had
-    #[arg(long, value_name = "N", conflicts_with = "hold")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["hold", "open"])]
     pub map_bytes: Option<NonZeroUsize>,
 
     /// Milliseconds to wait for a device that another holder is closing

@@ -1,5 +1,7 @@
 //! What the probe says on stdout: one JSON object a line, told apart by `event`.
 
+mod opened;
+
 use std::fs;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::memlock;
 
+pub use opened::{Disk, Found, Opened, Vdpa, Vfio};
+
 /// A line of output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -21,6 +25,8 @@ pub enum Event {
     Held(Held),
     /// The device may reach so much memory (`--map-bytes`).
     Mapped(Mapped),
+    /// The device is open, and what was found (`--open`).
+    Opened(Opened),
     /// The device is up, its doorbell proven, its address answers.
     Up(Up),
     /// The end, after everything that was asked for and could be had.

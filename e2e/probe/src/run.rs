@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::ask::ask;
 use crate::attach;
 use crate::descriptor::{self, Descriptor, Device};
 use crate::dma::DmaArea;
@@ -15,7 +16,7 @@ use crate::line::Wish;
 use crate::memlock;
 use crate::nic::{self, Nic};
 use crate::options::Options;
-use crate::report::{Done, Doorbell, Event, Held, Mapped, Ping, Rung, Up, micros};
+use crate::report::{Done, Doorbell, Event, Held, Mapped, Opened, Ping, Rung, Up, micros};
 use crate::session::{Aim, Session};
 use crate::station::Station;
 use crate::stop::Stop;
@@ -36,6 +37,10 @@ pub fn run(options: &Options, descriptors: &Path) -> Result<Option<String>> {
         hold(&descriptor.device, options, &stop)?;
         return Ok(None);
     }
+    if options.open {
+        open(&descriptor.device, options, &stop)?;
+        return Ok(None);
+    }
     if let Some(bytes) = options.map_bytes {
         map(&descriptor.device, bytes, options)?;
         return Ok(None);
@@ -52,8 +57,24 @@ fn hold(device: &Device, options: &Options, stop: &Stop) -> Result<()> {
     let _files = attach::hold(nodes, options.patience())?;
     let held = Held { device: device.id.clone(), node: nodes.own().to_owned() };
     announce(&Event::Held(held), options)?;
-    while !stop.now() {
-        sleep(STEP);
+    wait(stop);
+    Ok(())
+}
+
+/// Opens the device and asks what it is.
+fn open(device: &Device, options: &Options, stop: &Stop) -> Result<()> {
+    let start = Instant::now();
+    let (space, open) = attach::attach(device, options.patience())?;
+    let opened = start.elapsed();
+    let opened = Opened {
+        device: device.id.clone(),
+        node: device.nodes()?.own().to_owned(),
+        open_micros: micros(opened),
+        found: ask(device, &open, &space, options.doorbell)?,
+    };
+    announce(&Event::Opened(opened), options)?;
+    if options.linger {
+        wait(stop);
     }
     Ok(())
 }
@@ -129,6 +150,13 @@ fn drive(descriptor: &Descriptor, options: &Options, stop: &Stop) -> Result<Done
         dma_bytes: nic.dma_bytes(),
         missed: missed(options, ping, answered),
     })
+}
+
+/// Until it is time.
+fn wait(stop: &Stop) {
+    while !stop.now() {
+        sleep(STEP);
+    }
 }
 
 /// Pings, then serves, as asked.

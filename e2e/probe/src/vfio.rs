@@ -6,7 +6,8 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::errno::Errno;
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_REGION_INFO_FLAG_MMAP,
 };
@@ -19,13 +20,21 @@ pub(crate) struct Function {
     file: Rc<File>,
     name: String,
     flags: u32,
+    regions: u32,
+    interrupts: u32,
 }
 
 impl Function {
     /// The function, an mdev's too, behind an open device file. It is named in errors as VFIO knows it.
     pub(crate) fn new(file: File, name: &str) -> Result<Self> {
         let info = memory::device_info(&file).with_context(|| format!("ask {name} for its device info"))?;
-        Ok(Self { file: Rc::new(file), name: name.to_owned(), flags: info.flags })
+        Ok(Self {
+            file: Rc::new(file),
+            name: name.to_owned(),
+            flags: info.flags,
+            regions: info.num_regions,
+            interrupts: info.num_irqs,
+        })
     }
 
     /// Refuses what is not to be driven.
@@ -39,6 +48,15 @@ impl Function {
         Ok(())
     }
 
+    /// Resets it; `false` where it can't be reset. An mdev may take a reset that its flags do not tell of.
+    pub(crate) fn reset(&self) -> Result<bool> {
+        match memory::reset(&self.file) {
+            Ok(()) => Ok(true),
+            Err(Errno::EINVAL | Errno::ENOTTY) => Ok(false),
+            Err(errno) => Err(anyhow!(errno).context(format!("reset {}", self.name))),
+        }
+    }
+
     /// A region by VFIO's index: 0 to 5 are the BARs, 7 the config space.
     pub(crate) fn region(&self, index: u32) -> Result<Region> {
         let info = memory::region_info(&self.file, index)
@@ -50,6 +68,21 @@ impl Function {
             size: info.size,
             mappable: info.flags & VFIO_REGION_INFO_FLAG_MMAP != 0,
         })
+    }
+
+    /// `VFIO_DEVICE_FLAGS_*`.
+    pub(crate) fn flags(&self) -> u32 {
+        self.flags
+    }
+
+    /// How many regions there are, empty ones included.
+    pub(crate) fn regions(&self) -> u32 {
+        self.regions
+    }
+
+    /// How many kinds of interrupts there are.
+    pub(crate) fn interrupts(&self) -> u32 {
+        self.interrupts
     }
 }
 

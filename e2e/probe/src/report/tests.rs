@@ -68,6 +68,45 @@ fn the_up_line_keeps_its_shape() {
 }
 
 #[test]
+fn what_was_opened_is_told_by_its_kind() {
+    let opened = |node: &str, found| {
+        Event::Opened(Opened { device: "x".into(), node: node.into(), open_micros: 900, found })
+    };
+    let disk = Disk { sectors: 262_144, first_sector: "00".repeat(16), read_micros: 300 };
+    let vdpa = Vdpa {
+        virtio_type: 2,
+        features: "0x300006274".into(),
+        config_bytes: 60,
+        queues: 1,
+        queue_limit: 256,
+        disk: Some(disk),
+    };
+    let vfio = Vfio { name: "an-uuid".into(), flags: "0x2".into(), regions: 9, interrupts: 5, reset: true };
+    for (event, line) in [
+        (
+            opened("/dev/vhost-vdpa-0", Found::Vdpa(vdpa)),
+            concat!(
+                r#"{"event":"opened","device":"x","node":"/dev/vhost-vdpa-0","openMicros":900,"#,
+                r#""vdpa":{"virtioType":2,"features":"0x300006274","configBytes":60,"queues":1,"queueLimit":256,"#,
+                r#""disk":{"sectors":262144,"firstSector":"00000000000000000000000000000000","readMicros":300}}}"#,
+                "\n"
+            ),
+        ),
+        (
+            opened("/dev/vfio/7", Found::Vfio(vfio)),
+            concat!(
+                r#"{"event":"opened","device":"x","node":"/dev/vfio/7","openMicros":900,"#,
+                r#""vfio":{"name":"an-uuid","flags":"0x2","regions":9,"interrupts":5,"reset":true}}"#,
+                "\n"
+            ),
+        ),
+    ] {
+        assert_eq!(event.line().unwrap(), line);
+        assert_eq!(serde_json::from_str::<Event>(line).unwrap(), event);
+    }
+}
+
+#[test]
 fn an_error_is_an_event_too() {
     let event = Event::Error { message: "open /dev/vfio/7: EBUSY".into(), memlock_limit: Some(8192) };
     let line = r#"{"event":"error","message":"open /dev/vfio/7: EBUSY","memlockLimit":8192}"#;
