@@ -71,7 +71,8 @@ fn result(call: &Call, config: &Config, devices: &[Device], lease: Option<&Lease
     match &config.previous {
         Some(previous) => previous.get().to_owned(),
         None => {
-            let pci_id = devices.first().and_then(|device| device.pci_address).map(|address| address.to_string());
+            let pci_id =
+                devices.first().and_then(|device| device.pci_address).map(|address| address.to_string());
             let result = AddResult::one(&config.cni_version, &call.interface, &call.netns, pci_id);
             match lease {
                 Some(lease) => result.with(&lease.answer).document(),

@@ -56,7 +56,9 @@ pub fn prove(host: &Host, device: &Eligible, page: u64) -> Result<Proof, TrialEr
     let deadline = Instant::now() + BUSY_FOR;
     loop {
         let tried = match (&device.nodes, device.access) {
-            (Nodes::Vfio(nodes), Access::Mdev) => vfio::attach_to(host, device, nodes).map(|()| Proof::Attached),
+            (Nodes::Vfio(nodes), Access::Mdev) => {
+                vfio::attach_to(host, device, nodes).map(|()| Proof::Attached)
+            }
             (Nodes::Vfio(nodes), _) => vfio::map_doorbell(host, device, nodes).map(Proof::Mapped),
             (Nodes::VhostVdpa { vhost_vdpa }, _) => {
                 vhost::open_and_ask(host, vhost_vdpa, device.effective, page).map(Proof::Opened)

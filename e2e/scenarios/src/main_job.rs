@@ -95,9 +95,7 @@ pub(crate) async fn main_job(story: Story) -> Result<()> {
 async fn start(story: &Story, kubelet: &Kubelet, name: &str, address: &str) -> Result<PodUid> {
     let pod = kubelet.run_pod(pods::probing(name, FAST, address), WITHIN).await?;
     let device = pods::device(kubelet, &pod, FAST)?;
-    let attachment =
-        pods::attachment(&device)?.with_context(|| format!("ADD left no attachment.json of {device}"))?;
-    let trial = attachment.trial;
+    let trial = pods::trial(&device)?;
     story.tell(format!(
         "pod {name} runs with {device}; trial mapping: {:#x} bytes at {:#x} of BAR {} after {:.1} ms",
         trial.length,

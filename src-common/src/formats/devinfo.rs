@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn the_document_of_a_function_is_the_specifications() {
-        let (pci_address, pf_pci_address) = ("0000:01:00.1".parse().unwrap(), "0000:01:00.0".parse().unwrap());
+        let (pci_address, pf_pci_address) =
+            ("0000:01:00.1".parse().unwrap(), "0000:01:00.0".parse().unwrap());
         let pci = serde_json::json!({ "pci-address": "0000:01:00.1", "pf-pci-address": "0000:01:00.0" });
         assert_eq!(
             document(Section::Pci { pci: Pci { pci_address, pf_pci_address } }),
