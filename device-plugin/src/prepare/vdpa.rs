@@ -168,6 +168,9 @@ fn drop_unsupported(device: &mut NewDevice, error: &VdpaError) -> Vec<&'static s
     dropped
 }
 
+/// machine-id(5).
+const MACHINE_ID: &str = "/etc/machine-id";
+
 /// The same at each start, another on each machine: locally administered, unicast.
 fn derived_mac(host: &Host, name: &VdpaName) -> Result<MacAddress, String> {
     const NAMESPACE: uuid::Uuid = uuid::uuid!("f3a54d0e-58b6-4a55-9a07-9f1cb7d9c0d4");
