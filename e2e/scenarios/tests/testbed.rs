@@ -103,3 +103,8 @@ fn dpdk_answers_pings_on_the_vf_that_it_was_given() {
 fn a_consumer_maps_what_it_may_lock_and_more_with_the_capability() {
     scenario("memlock");
 }
+
+#[test]
+fn a_vdpa_device_on_a_vf_is_rung_by_its_page_or_by_an_eventfd() {
+    scenario("vhost_vdpa");
+}

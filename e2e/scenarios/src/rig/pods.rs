@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use doorbell_common::formats::descriptor::{self, Attachment, Device, Mapped, Nodes, Trial};
+use doorbell_common::formats::descriptor::{self, Attachment, Device, Mapped, Nodes, Trial, Vdpa};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::vfio;
 use doorbell_common::subdevice::DeviceId;
@@ -106,6 +106,23 @@ pub(crate) fn trial(id: &DeviceId) -> Result<Mapped> {
         Some(Trial::Mapped(mapped)) => Ok(mapped),
         other => bail!("{id} was tried otherwise: {other:?}"),
     }
+}
+
+/// What a device that is driven through vhost-vdpa said at ADD.
+pub(crate) fn vdpa_trial(id: &DeviceId) -> Result<Vdpa> {
+    let attachment = attachment(id)?.with_context(|| format!("ADD left no attachment.json of {id}"))?;
+    match attachment.trial {
+        Some(Trial::Vdpa(vdpa)) => Ok(vdpa),
+        other => bail!("{id} was tried otherwise: {other:?}"),
+    }
+}
+
+/// Names below the container's /dev that lead to a device of ours: of VFIO, iommufd and vhost.
+pub(crate) async fn device_nodes(kubelet: &Kubelet, pod: &PodUid, container: &str) -> Result<Vec<String>> {
+    let listed = kubelet.exec(pod, container, ["ls", "/dev"], UP_WITHIN).await?;
+    ensure!(listed.exit == 0, "list the container's /dev: {listed:?}");
+    let ours = |name: &&str| ["vfio", "iommu", "vhost"].iter().any(|prefix| name.starts_with(prefix));
+    Ok(listed.stdout.lines().filter(ours).map(str::to_owned).collect())
 }
 
 /// What the CNI left in the device's descriptor, if anything.
