@@ -19,6 +19,7 @@ mod reboot;
 mod refusals;
 mod rig;
 mod sharing;
+mod software;
 mod sole_network;
 mod story;
 mod testpmd;
@@ -56,7 +57,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 19] = [
+pub const SCENARIOS: [Scenario; 20] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -74,6 +75,7 @@ pub const SCENARIOS: [Scenario; 19] = [
     scenario!(testpmd::testpmd on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?])),
     scenario!(memlock::memlock on Machine::new([Pf::virtio(4)?])),
     scenario!(vhost_vdpa::vhost_vdpa on Machine::new([Pf::virtio_page_per_vq(4)?, Pf::virtio(2)?])),
+    scenario!(software::software on Machine::new([])),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
 ];

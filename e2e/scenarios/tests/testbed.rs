@@ -108,3 +108,8 @@ fn a_consumer_maps_what_it_may_lock_and_more_with_the_capability() {
 fn a_vdpa_device_on_a_vf_is_rung_by_its_page_or_by_an_eventfd() {
     scenario("vhost_vdpa");
 }
+
+#[test]
+fn simulators_and_mdevs_are_made_opened_and_taken_back() {
+    scenario("software");
+}

@@ -8,7 +8,7 @@ use doorbell_common::host::Host;
 use doorbell_common::kernel::vfio;
 use doorbell_common::subdevice::DeviceId;
 use e2e_kubelet::{Admission, ContainerSpec, Kubelet, PodSpec, PodUid};
-use e2e_probe::report::{Done, Event, Up};
+use e2e_probe::report::{Done, Event, Opened, Up};
 
 use crate::rig::node::BIN;
 use crate::rig::outside;
@@ -142,6 +142,14 @@ pub(crate) async fn up_in(kubelet: &Kubelet, pod: &PodUid, container: &str) -> R
     match event(kubelet, pod, container, "up", UP_WITHIN).await? {
         Event::Up(up) => Ok(up),
         other => bail!("the probe said {other:?} instead of up"),
+    }
+}
+
+/// Waits until the container has its device open.
+pub(crate) async fn opened(kubelet: &Kubelet, pod: &PodUid) -> Result<Opened> {
+    match event(kubelet, pod, CONTAINER, "opened", UP_WITHIN).await? {
+        Event::Opened(opened) => Ok(opened),
+        other => bail!("the probe said {other:?} instead of opened"),
     }
 }
 
