@@ -5,6 +5,7 @@ use doorbell_common::formats::cni::{
 };
 use doorbell_common::formats::descriptor::IpPrefix;
 use doorbell_common::formats::devinfo;
+use doorbell_common::kernel::mac::MacAddress;
 use doorbell_common::subdevice::DeviceId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,7 +13,6 @@ use serde_json::value::RawValue;
 use crate::device_info::DeviceInfoFile;
 use crate::failure::Failure;
 use crate::ipam;
-use crate::mac::MacAddress;
 
 /// What an ADD is to do.
 #[derive(Debug, Clone)]

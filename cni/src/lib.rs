@@ -15,7 +15,6 @@ pub mod device_info;
 mod failure;
 pub mod hold;
 pub mod ipam;
-pub mod mac;
 pub mod podresources;
 pub mod whose;
 

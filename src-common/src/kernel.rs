@@ -1,13 +1,16 @@
-//! The kernel's objects, one kind a file: what sysfs and the device nodes say, without judgement.
+//! The kernel's objects, one kind a file: what sysfs, netlink and the device nodes say, without judgement.
 
 pub mod auxiliary;
 pub mod boot;
 mod device;
 pub mod iommu;
+pub mod link;
+pub mod mac;
 pub mod mdev;
 pub mod memory;
 pub mod net;
 pub mod netlink;
+pub mod netns;
 pub mod pci;
 pub mod process;
 pub mod sriov;

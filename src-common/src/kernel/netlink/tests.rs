@@ -1,18 +1,13 @@
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
-use nix::sched::{CloneFlags, unshare};
 
 use super::*;
 use crate::error::chain;
+use crate::kernel::netns::Netns;
 
-/// On a thread of its own, in a network namespace that ends with it.
 fn in_fresh_namespace<T: Send>(run: impl FnOnce(&mut Netlink) -> T + Send) -> T {
-    let run = || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        run(&mut Netlink::open(protocols::NETLINK_ROUTE).unwrap())
-    };
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+    Netns::fresh().run(|| run(&mut Netlink::open(protocols::NETLINK_ROUTE).unwrap())).unwrap()
 }
 
 fn new_link(kind: &str, name: &str) -> RouteNetlinkMessage {

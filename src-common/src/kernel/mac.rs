@@ -1,7 +1,9 @@
-//! A MAC address: six bytes, as runtimes and meta-plugins write them.
+//! A MAC address: six bytes, as runtimes and meta-plugins write them and as the kernel holds them.
 
 use std::fmt;
 use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Bytes of an address (EUI-48).
 const LENGTH: usize = 6;
@@ -11,8 +13,23 @@ const LENGTH: usize = 6;
 pub struct MacAddress([u8; LENGTH]);
 
 /// Why a text is none.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("no MAC address: expected six pairs of hexadecimal digits, such as 02:00:00:00:00:01")]
 pub struct NoMac;
+
+impl MacAddress {
+    /// Its bytes, as they go over the wire.
+    #[must_use]
+    pub fn octets(self) -> [u8; LENGTH] {
+        self.0
+    }
+}
+
+impl From<[u8; LENGTH]> for MacAddress {
+    fn from(octets: [u8; LENGTH]) -> Self {
+        Self(octets)
+    }
+}
 
 impl FromStr for MacAddress {
     type Err = NoMac;
@@ -41,6 +58,18 @@ impl fmt::Display for MacAddress {
     }
 }
 
+impl Serialize for MacAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MacAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +88,14 @@ mod tests {
         {
             assert_eq!(text.parse::<MacAddress>(), Err(NoMac), "{text}");
         }
+    }
+
+    #[test]
+    fn in_a_document_it_is_its_text() {
+        let address = MacAddress::from([2, 0, 0, 0, 0, 1]);
+        let json = serde_json::to_string(&address).unwrap();
+        assert_eq!(json, r#""02:00:00:00:00:01""#);
+        assert_eq!(serde_json::from_str::<MacAddress>(&json).unwrap(), address);
+        assert!(serde_json::from_str::<MacAddress>(r#""02:00""#).is_err());
     }
 }
