@@ -33,7 +33,8 @@ async fn list(host: &Host) -> Result<Vec<PodResources>, String> {
     let failed = |error: tonic::transport::Error| {
         format!("connect to {SOCKET}: {}", chain(error.source().unwrap_or(&error)))
     };
-    let endpoint = Endpoint::from_shared(format!("unix://{}", host.path(SOCKET).display())).map_err(failed)?;
+    let endpoint =
+        Endpoint::from_shared(format!("unix://{}", host.path(SOCKET).display())).map_err(failed)?;
     let channel = endpoint.connect().await.map_err(failed)?;
     let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(ANSWER_SIZE);
     let answer = client.list(ListPodResourcesRequest {}).await;

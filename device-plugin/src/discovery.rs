@@ -8,13 +8,15 @@ use std::io;
 
 use doorbell_common::error::chain;
 use doorbell_common::host::{self, Host};
-use doorbell_common::kernel::pci::PciAddress;
-use doorbell_common::kernel::sriov::{self, Pf};
-use doorbell_common::kernel::vfio::Way;
 use doorbell_common::kernel::auxiliary::{self, SfAddress, SubFunction};
 use doorbell_common::kernel::mdev::{self, Uuid};
+use doorbell_common::kernel::pci::PciAddress;
+use doorbell_common::kernel::sriov::{self, Pf};
 use doorbell_common::kernel::vdpa::{self, ManagementDevice, OnBus, VdpaDevice};
-use doorbell_common::subdevice::{self, Access, Child, DeviceId, Eligible, Parent, ParentName, Subject, VirtualFunction};
+use doorbell_common::kernel::vfio::Way;
+use doorbell_common::subdevice::{
+    self, Access, Child, DeviceId, Eligible, Parent, ParentName, Subject, VirtualFunction,
+};
 use tracing::warn;
 
 use self::acpi::AcpiIndexes;
@@ -126,7 +128,8 @@ fn is_gone(host: &Host, address: PciAddress) -> bool {
 impl Survey {
     /// What sysfs has on the vDPA bus, and what netlink adds: simulators, and of what type devices are.
     fn look_for_vdpa(&mut self, host: &Host) -> host::Result<()> {
-        let said = vdpa::management_devices(host).and_then(|management| Ok((management, vdpa::devices(host)?)));
+        let said =
+            vdpa::management_devices(host).and_then(|management| Ok((management, vdpa::devices(host)?)));
         let (management, devices) = said.unwrap_or_else(|error| {
             warn!(error = chain(&error), "vDPA management devices not listed");
             Default::default()
@@ -240,7 +243,8 @@ impl Survey {
         let subjects = self.subjects(parent, access, way);
         let several: Vec<OnBus> = self.vdpa_on(parent).iter().map(|on| on.on_bus.clone()).collect();
         if !parent.takes_several() && access.is_vdpa() && subjects.len() != 1 {
-            let reason = subdevice::alone(&several).err().unwrap_or_else(|| "it has no vDPA device".to_owned());
+            let reason =
+                subdevice::alone(&several).err().unwrap_or_else(|| "it has no vDPA device".to_owned());
             let id = DeviceId::of(parent, &Child::None);
             return id.into_iter().map(|id| (id, Err(self.lacking(parent, access, &reason)))).collect();
         }
@@ -262,7 +266,8 @@ impl Survey {
     /// Why nothing on a parent can be handed out, and what would keep it from that besides.
     fn lacking(&self, parent: &Parent, access: Access, reason: &str) -> Vec<String> {
         let device = parent.vf().and_then(|address| self.vfs.get(&address)).map(|vf| &vf.device);
-        let isolation = device.filter(|_| access == Access::VhostVdpa).and_then(|vf| vf.isolation.as_ref().err());
+        let isolation =
+            device.filter(|_| access == Access::VhostVdpa).and_then(|vf| vf.isolation.as_ref().err());
         [Some(reason.to_owned()), isolation.map(ToString::to_string)].into_iter().flatten().collect()
     }
 

@@ -126,10 +126,9 @@ fn as_a_whole(found: &Found, checks: &mut Checks) {
     let rests_on = format_args!("sysfs of {parent} and of what stands on it, /dev");
     // Kept for its place in the list, like all that follow.
     let _ = checks.step("access", rests_on, outcome, |device| {
-        let reason = device.effective.reason(
-            device.driver.as_deref(),
-            device.doorbell.as_ref().ok().map(|doorbell| doorbell.stride),
-        );
+        let reason = device
+            .effective
+            .reason(device.driver.as_deref(), device.doorbell.as_ref().ok().map(|doorbell| doorbell.stride));
         format!("{access} by {}; rung {}: {reason}", device.nodes, device.effective)
     });
 }

@@ -43,12 +43,7 @@ pub struct Pool {
 }
 
 /// Prepares what the config asks for and lists what may be handed out. `allocated` is what the kubelet has given away.
-pub fn take(
-    host: &Host,
-    config: &Config,
-    allocated: &Allocated,
-    page: u64,
-) -> host::Result<Inventory> {
+pub fn take(host: &Host, config: &Config, allocated: &Allocated, page: u64) -> host::Result<Inventory> {
     let mut survey = discovery::survey(host, page)?;
     for prepare in [prepare::withdraw_and_make_vfs, prepare::carry_out] {
         if prepare(host, config, &survey, allocated) {

@@ -14,6 +14,7 @@ pub mod config;
 pub mod discovery;
 pub mod explain;
 pub mod guard;
+pub mod health;
 pub mod inventory;
 pub mod kubelet;
 pub mod preferred;

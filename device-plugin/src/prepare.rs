@@ -101,7 +101,9 @@ fn prove(
         return Err(format!("VFs of PF {} were seen not to attach", vf.pf));
     }
     let attached = pci::bind(host, address, VFIO)
-        .map_err(|error| format!("{} (an attach by {VFIO} shows that interrupts are isolated)", chain(&error)))
+        .map_err(|error| {
+            format!("{} (an attach by {VFIO} shows that interrupts are isolated)", chain(&error))
+        })
         .and_then(|()| proof::attach_and_keep(host, vf.pf, address, group));
     attached.inspect_err(|_| {
         failed.insert(vf.pf);

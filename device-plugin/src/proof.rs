@@ -103,7 +103,12 @@ fn prove(host: &Host, pf: PciAddress, survey: &Survey, may_open: &impl Fn(PciAdd
 }
 
 /// Attaches one VF of a PF, which nobody uses, and keeps it if that went well.
-pub fn attach_and_keep(host: &Host, pf: PciAddress, address: PciAddress, group: GroupId) -> Result<(), String> {
+pub fn attach_and_keep(
+    host: &Host,
+    pf: PciAddress,
+    address: PciAddress,
+    group: GroupId,
+) -> Result<(), String> {
     match attach(host, address, group) {
         Proof::Attaches => keep(host, pf).map_err(|error| chain(&error)),
         Proof::Fails(reason) | Proof::Untried(reason) => Err(reason),

@@ -13,7 +13,7 @@ use tracing::info;
 use crate::config::Config;
 use crate::publish::{self, renew};
 use crate::tasks::together;
-use crate::{allocated, inventory, kubelet};
+use crate::{allocated, health, inventory, kubelet};
 
 /// Runs the plugin until SIGTERM or SIGINT. `page` is the page size.
 ///
@@ -26,11 +26,12 @@ pub async fn run(host: Host, config: &Config, page: u64) -> Result<()> {
     let inventory = inventory::take(&host, config, &allocated, page).context("take the inventory")?;
     publish::all(&host, &inventory).context("publish what others read of the devices")?;
 
-    let (_inventory, receiver) = watch::channel(Arc::new(inventory));
+    let (inventory, receiver) = watch::channel(Arc::new(inventory));
     let closing = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(renew::keep(host.clone(), receiver.clone(), closing.clone()));
-    tasks.spawn(kubelet::serve(host, receiver, closing.clone()));
+    tasks.spawn(kubelet::serve(host.clone(), receiver, closing.clone()));
+    tasks.spawn(health::keep(host, inventory, closing.clone()));
     let running = together(tasks, &closing);
     tokio::pin!(running);
     tokio::select! {

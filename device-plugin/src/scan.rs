@@ -223,8 +223,21 @@ pub fn table(rows: &[Row]) -> String {
     const NONE: &str = "-";
     let text = |value: Option<String>| value.unwrap_or_else(|| NONE.to_owned());
     let header = [
-        "ID", "PARENT", "PF", "NR", "PCI", "DRIVER", "ACCESS", "REGISTERS", "MEDIATION", "GROUP", "ISOLATION",
-        "DOORBELL", "RUNG", "POOL", "ADVERTISED",
+        "ID",
+        "PARENT",
+        "PF",
+        "NR",
+        "PCI",
+        "DRIVER",
+        "ACCESS",
+        "REGISTERS",
+        "MEDIATION",
+        "GROUP",
+        "ISOLATION",
+        "DOORBELL",
+        "RUNG",
+        "POOL",
+        "ADVERTISED",
     ];
     let lines: Vec<[String; 15]> = rows
         .iter()

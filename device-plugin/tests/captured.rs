@@ -48,7 +48,8 @@ fn working() -> Node {
 fn said(host: &Host, page: u64) -> (Vec<Row>, Vec<Explanation>) {
     let rows = scan::rows(host, Some(&config()), page).unwrap();
     let explained = |row: &Row| {
-        let mut explanation = explain::explain(host, Some(&config()), row.address, page).unwrap();
+        let mut explanation =
+            explain::explain(host, Some(&config()), &row.id.parse().unwrap(), page).unwrap();
         explanation.checks.retain(|Check { name, .. }| name != "memlock");
         explanation
     };

@@ -24,7 +24,7 @@ fn config(text: &str) -> Config {
 }
 
 fn explain(node: &Node, text: &str) -> Explanation {
-    explain::explain(&node.host(), Some(&config(text)), VF.parse().unwrap(), PAGE).unwrap()
+    explain::explain(&node.host(), Some(&config(text)), &VF.parse().unwrap(), PAGE).unwrap()
 }
 
 fn failed(explanation: &Explanation) -> Vec<&Check> {
@@ -38,7 +38,7 @@ fn found<'a>(explanation: &'a Explanation, name: &str) -> &'a str {
 
 /// The whole chain of what keeps a VF from being explained.
 fn error(node: &Node, address: &str) -> String {
-    let explained = explain::explain(&node.host(), Some(&config(CONFIG)), address.parse().unwrap(), PAGE);
+    let explained = explain::explain(&node.host(), Some(&config(CONFIG)), &address.parse().unwrap(), PAGE);
     format!("{:#}", explained.unwrap_err())
 }
 
@@ -109,7 +109,7 @@ fn a_vf_that_no_pool_selects_fails_for_that_alone() {
 #[test]
 fn without_a_config_the_pool_is_what_fails() {
     let node = Node::with(&[GOOD]);
-    let explanation = explain::explain(&node.host(), None, VF.parse().unwrap(), PAGE).unwrap();
+    let explanation = explain::explain(&node.host(), None, &VF.parse().unwrap(), PAGE).unwrap();
     let [pool] = failed(&explanation)[..] else { panic!("{explanation:#?}") };
     assert_eq!((pool.name.as_str(), pool.found.as_str()), ("pool", "no pool selects it"));
     assert_eq!(pool.rests_on, "no config was given (--config)");
@@ -126,7 +126,7 @@ fn an_iommufd_pool_shows_the_devices_own_node() {
 fn an_address_of_no_vf_is_an_error() {
     let node = Node::with(&[GOOD]);
     for address in [node::PF, "0000:09:00.0"] {
-        assert_eq!(error(&node, address), format!("explain {address}: no such VF on this host"));
+        assert_eq!(error(&node, address), format!("explain {address}: no such sub-device on this host"));
     }
 }
 

@@ -8,7 +8,7 @@ mod node;
 use std::fs;
 use std::path::Path;
 
-use doorbell_common::formats::descriptor::{API_VERSION, Attachment, IpPrefix, Trial};
+use doorbell_common::formats::descriptor::{API_VERSION, Attachment, IpPrefix, Mapped, Trial};
 use doorbell_device_plugin::config::Config;
 use doorbell_device_plugin::{explain, publish};
 use jsonschema::Validator;
@@ -41,7 +41,7 @@ fn assert_valid(name: &str, document: &Value) {
 
 /// The first VF explained, as `--output json` prints it.
 fn explanation(node: &Node, config: Option<&Config>) -> Value {
-    let explained = explain::explain(&node.host(), config, "0000:01:00.1".parse().unwrap(), PAGE);
+    let explained = explain::explain(&node.host(), config, &"0000:01:00.1".parse().unwrap(), PAGE);
     serde_json::to_value(explained.unwrap()).unwrap()
 }
 
@@ -72,7 +72,7 @@ fn attachments() -> [Value; 2] {
         interface: "eth0".to_owned(),
         mac: None,
         ips: Vec::new(),
-        trial: Trial { region: 4, offset: 0x3000, length: 0x1000, micros: 8000 },
+        trial: Some(Trial::Mapped(Mapped { region: 4, offset: 0x3000, length: 0x1000, micros: 8000 })),
         memlock_limit: None,
     };
     let ip = |address: &str, prefix| IpPrefix { address: address.parse().unwrap(), prefix };

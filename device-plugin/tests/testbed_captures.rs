@@ -44,7 +44,7 @@ fn table(root: &Root) -> String {
 }
 
 fn explanation(root: &Root, address: &str) -> Explanation {
-    explain::explain(&root.host, Some(&config()), address.parse().unwrap(), root.page).unwrap()
+    explain::explain(&root.host, Some(&config()), &address.parse().unwrap(), root.page).unwrap()
 }
 
 fn failed(explanation: &Explanation) -> Vec<&str> {

@@ -125,11 +125,9 @@ impl Allocation {
             return Err(Stale::OtherResource { id: self.id.clone(), answered, asked });
         }
         match &self.by {
-            By::Nodes(answered) if answered != now => Err(Stale::Renumbered {
-                id: self.id.clone(),
-                answered: named(answered),
-                now: named(now),
-            }),
+            By::Nodes(answered) if answered != now => {
+                Err(Stale::Renumbered { id: self.id.clone(), answered: named(answered), now: named(now) })
+            }
             By::Cdi | By::Nodes(_) => Ok(()),
         }
     }

@@ -56,7 +56,9 @@ pub fn prove(host: &Host, device: &Eligible, page: u64) -> Result<Proof, TrialEr
     let deadline = Instant::now() + BUSY_FOR;
     loop {
         let tried = match (&device.nodes, device.access) {
-            (Nodes::Vfio(nodes), Access::Mdev) => vfio::attach_to(host, device, nodes).map(|()| Proof::Attached),
+            (Nodes::Vfio(nodes), Access::Mdev) => {
+                vfio::attach_to(host, device, nodes).map(|()| Proof::Attached)
+            }
             (Nodes::Vfio(nodes), _) => vfio::map_doorbell(host, device, nodes).map(Proof::Mapped),
             (Nodes::VhostVdpa { vhost_vdpa }, _) => {
                 vhost::open_and_ask(host, vhost_vdpa, device.effective, page).map(Proof::Opened)
@@ -102,25 +104,34 @@ fn refused(doing: &'static str, on: impl ToString) -> impl FnOnce(Errno) -> Tria
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doorbell::Granularity;
+    use crate::doorbell::{Doorbell, Granularity, Hull};
     use crate::isolation::{Class, Isolation};
+    use crate::kernel::iommu::GroupId;
+    use crate::kernel::pci::PciAddress;
+    use crate::kernel::vfio;
+    use crate::subdevice::{Child, Effective, Parent};
+
+    const PAGE: u64 = 0x1000;
 
     /// A VF that is driven by its own node.
     fn by_own_node() -> Eligible {
         let address: PciAddress = "0000:01:00.1".parse().unwrap();
         Eligible {
             id: address.into(),
-            address,
-            pf: "0000:01:00.0".parse().unwrap(),
-            driver: "vfio-pci".to_owned(),
-            nodes: Nodes::Cdev {
+            parent: Parent::Vf(address),
+            child: Child::None,
+            access: Access::Vfio,
+            function: Some(address),
+            pf: Some("0000:01:00.0".parse().unwrap()),
+            driver: Some("vfio-pci".to_owned()),
+            nodes: Nodes::Vfio(vfio::Nodes::Cdev {
                 device: "/dev/vfio/devices/vfio3".to_owned(),
                 iommu: vfio::IOMMUFD.to_owned(),
-            },
+            }),
             numa_node: None,
-            virtio_type: 1,
-            isolation: Isolation { class: Class::IommuRid, group: GroupId(7) },
-            doorbell: Doorbell {
+            virtio_type: Some(1),
+            isolation: Isolation { class: Class::IommuRid, group: Some(GroupId(7)) },
+            doorbell: Ok(Doorbell {
                 bar: 4,
                 bar_length: 0x4000,
                 offset: 0x3000,
@@ -128,8 +139,15 @@ mod tests {
                 stride: 4,
                 granularity: Granularity::Device,
                 hull: Hull { start: 0x3000, length: 0x1000 },
-            },
+            }),
+            effective: Effective::Direct,
         }
+    }
+
+    /// A vDPA device on the same VF.
+    fn vdpa() -> Eligible {
+        let nodes = Nodes::VhostVdpa { vhost_vdpa: "/dev/vhost-vdpa-0".to_owned() };
+        Eligible { access: Access::VhostVdpa, nodes, ..by_own_node() }
     }
 
     /// A host where process 42 has `held` open.
@@ -151,12 +169,21 @@ mod tests {
     }
 
     #[test]
-    fn a_captured_tree_is_opened_by_neither_proof() {
+    fn a_captured_tree_is_opened_by_no_proof() {
         let tree = tempfile::tempdir().unwrap();
         let host = Host::at(tree.path());
-        let Eligible { address, isolation, .. } = by_own_node();
-        assert!(matches!(attach(&host, address, isolation.group), Err(TrialError::NotReal)));
-        assert!(matches!(map_doorbell(&host, &by_own_node()), Err(TrialError::NotReal)));
+        let address = "0000:01:00.1".parse().unwrap();
+        assert!(matches!(attach(&host, address, GroupId(7)), Err(TrialError::NotReal)));
+        for device in [by_own_node(), vdpa()] {
+            assert!(matches!(prove(&host, &device, PAGE), Err(TrialError::NotReal)));
+        }
+    }
+
+    #[test]
+    fn what_has_no_node_has_nothing_to_prove() {
+        let tree = tempfile::tempdir().unwrap();
+        let device = Eligible { access: Access::Netdev, nodes: Nodes::None {}, ..by_own_node() };
+        assert_eq!(prove(&Host::at(tree.path()), &device, PAGE).unwrap(), Proof::Nothing);
     }
 
     #[test]
@@ -171,6 +198,17 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_holder_of_a_vdpa_device_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let host = host_with_holder(root.path(), "/dev/vhost-vdpa-0");
+        let error = TrialError::Open { node: "/dev/vhost-vdpa-0".to_owned(), source: Errno::EBUSY.into() };
+        assert_eq!(
+            held(&host, &vdpa(), error).to_string(),
+            "/dev/vhost-vdpa-0 is in use by process 42 (qemu)"
+        );
     }
 
     #[test]

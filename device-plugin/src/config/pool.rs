@@ -138,7 +138,11 @@ impl PoolFields {
         let Self { select, access, .. } = self;
         let Select { aux_types, parents, .. } = &select.value;
         if *access == Access::Mdev && parents.is_empty() {
-            return Err(contradiction(select, "select", "mdevs stand on the parents that select.parents names"));
+            return Err(contradiction(
+                select,
+                "select",
+                "mdevs stand on the parents that select.parents names",
+            ));
         }
         if !aux_types.is_empty() && matches!(access, Access::Vfio | Access::Mdev) {
             let message = format!("a sub-function is no {access} device");
@@ -191,7 +195,9 @@ impl PoolFields {
             let message = "mdevs are made of the type that it names, and nothing else has one";
             return Err(contradiction(prepare, "prepare.mdevType", message));
         }
-        if asked.per_parent.is_some() && (select.value.parents.is_empty() || !select.value.aux_types.is_empty()) {
+        if asked.per_parent.is_some()
+            && (select.value.parents.is_empty() || !select.value.aux_types.is_empty())
+        {
             let message = "a VF or sub-function takes one";
             return Err(contradiction(prepare, "prepare.perParent", message));
         }

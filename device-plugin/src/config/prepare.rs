@@ -105,10 +105,13 @@ impl<'de> Deserialize<'de> for MdevType {
 impl<'de> Deserialize<'de> for Features {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let digits = text.strip_prefix("0x").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let digits =
+            text.strip_prefix("0x").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let bits = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
         bits.map(Self).ok_or_else(|| {
-            de::Error::custom(format!("`{text}` are no feature bits: expected hexadecimal, such as '0x300000000'"))
+            de::Error::custom(format!(
+                "`{text}` are no feature bits: expected hexadecimal, such as '0x300000000'"
+            ))
         })
     }
 }

@@ -30,10 +30,7 @@ fn refused(text: &str) -> String {
 fn defaults_are_filled_in() {
     let config = Config::parse("pools.yaml", GOOD).unwrap();
     assert_eq!(config.resource(&config.pools[0].name), "doorbell.dev/fast");
-    assert_eq!(
-        config.pools[0].prepare,
-        Some(Prepare { num_vfs: Some(4), driver: "vfio-pci".parse().unwrap() })
-    );
+    assert_eq!(config.pools[0].prepare, Some(Prepare { num_vfs: Some(4), ..Prepare::default() }));
     assert_eq!(config.pools[0].select.vendors, [HexId(0x1af4)]);
     assert_eq!(config.pools[1].prepare, None);
 }
@@ -43,7 +40,7 @@ fn an_unknown_field_is_named_with_its_line() {
     let text = GOOD.replace("    numVfs: 4", "    numVFs: 4");
     assert_eq!(
         refused(&text),
-        "pools.yaml:9: pools[0].prepare.numVFs: unknown field `numVFs`, expected one of numVfs, driver"
+        "pools.yaml:9: pools[0].prepare.numVFs: unknown field `numVFs`, expected one of numVfs, driver, maxVqPairs, mtu, mac, features, ifUnsupported, perParent, mdevType"
     );
 }
 

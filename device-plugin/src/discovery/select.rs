@@ -72,7 +72,9 @@ impl Survey {
         select.aux_types.contains(&AuxType::Sf)
             && of_vfs_only
             && allows(&select.parents, |parent| parent.as_str() == sf.name)
-            && allows(&select.drivers, |name| sf.driver.as_ref().is_some_and(|driver| name == driver.as_str()))
+            && allows(&select.drivers, |name| {
+                sf.driver.as_ref().is_some_and(|driver| name == driver.as_str())
+            })
             && allows(&select.pf_names, of_pf)
             && allows(&select.root_devices, |root| of_pf(root.selector()))
             && allows(&select.numa_nodes, |node| sf.numa_node == Some(*node))
@@ -90,8 +92,12 @@ impl Survey {
 /// Named, or not at all: what no hardware confines is in a pool because somebody wanted just that.
 fn selects_other(pool: &Pool, name: &ParentName, other: &Other) -> bool {
     let Select { parents, isolation, virtio_types, .. } = &pool.select;
-    let bare =
-        Select { parents: parents.clone(), isolation: isolation.clone(), virtio_types: virtio_types.clone(), ..Select::default() };
+    let bare = Select {
+        parents: parents.clone(),
+        isolation: isolation.clone(),
+        virtio_types: virtio_types.clone(),
+        ..Select::default()
+    };
     let fits = match other {
         Other::Simulator(device) => {
             pool.access.is_vdpa() && allows(virtio_types, |kind| device.serves(u32::from(kind.0)))

@@ -109,7 +109,8 @@ fn order_is_the_buss_and_not_the_texts() {
     let long: Vec<Candidate> = ["10000:01:00.1", "ffff:01:00.1"]
         .map(|text| {
             let address: PciAddress = text.parse().unwrap();
-            Candidate { address, id: address.into(), pf: "ffff:01:00.0".parse().unwrap(), numa_node: None }
+            let pf = Some("ffff:01:00.0".parse().unwrap());
+            Candidate { parent: Parent::Vf(address), id: address.into(), pf, numa_node: None }
         })
         .into();
     assert_eq!(ask(&long, &[], 1, AllocationPolicy::Pack).unwrap(), ["ffff:01:00.1"]);

@@ -29,7 +29,9 @@ impl Allocated {
     /// The pod that has the device, if one may have.
     fn holder(&self, host: &Host, id: &DeviceId) -> Option<String> {
         match self {
-            Self::To(pods) => pods.get(id.as_str()).map(|pod| format!("the kubelet has given it to pod {pod}")),
+            Self::To(pods) => {
+                pods.get(id.as_str()).map(|pod| format!("the kubelet has given it to pod {pod}"))
+            }
             Self::Unknown(why) => match allocation::read(host, id) {
                 // Never given away.
                 Ok(None) => None,
@@ -98,7 +100,8 @@ fn children(host: &Host, parent: &Parent) -> Result<Vec<Child>, String> {
     };
     let mut children = Vec::new();
     for device in vdpa::children_of(host, &name).map_err(unreadable)? {
-        let name = device.name.parse().map_err(|_| format!("vDPA device {} has no name of ours", device.name))?;
+        let name =
+            device.name.parse().map_err(|_| format!("vDPA device {} has no name of ours", device.name))?;
         children.push(Child::Vdpa { name, virtio_type: None });
     }
     let mdevs = mdev::list(host).map_err(unreadable)?;

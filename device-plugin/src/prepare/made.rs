@@ -61,7 +61,12 @@ impl Made {
     /// What is on record of a device in this boot; empty where nothing is.
     pub(super) fn of(host: &Host, of: &str) -> host::Result<Self> {
         let boot = boot::id(host)?;
-        let none = || Self { api_version: API_VERSION.to_owned(), boot: boot.clone(), of: of.to_owned(), steps: Vec::new() };
+        let none = || Self {
+            api_version: API_VERSION.to_owned(),
+            boot: boot.clone(),
+            of: of.to_owned(),
+            steps: Vec::new(),
+        };
         let Some(text) = host.read_text_if_any(file(of))? else { return Ok(none()) };
         match serde_json::from_str::<Self>(&text) {
             Ok(made) if made.api_version == API_VERSION && made.of == of && made.boot == boot => Ok(made),
@@ -86,7 +91,11 @@ impl Made {
     /// Takes a change off the record, after it was taken back.
     pub(super) fn undone(&mut self, host: &Host, step: &Step) -> host::Result<()> {
         self.steps.retain(|there| there != step);
-        if self.steps.is_empty() { host.remove(file(&self.of)) } else { host.keep_as(file(&self.of), &formats::to_json(self)) }
+        if self.steps.is_empty() {
+            host.remove(file(&self.of))
+        } else {
+            host.keep_as(file(&self.of), &formats::to_json(self))
+        }
     }
 }
 

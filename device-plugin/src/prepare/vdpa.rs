@@ -2,7 +2,10 @@
 
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
-use doorbell_common::kernel::vdpa::{self, BusDriver, ManagementHandle, NewDevice, OnBus, VdpaError, VdpaName};
+use doorbell_common::kernel::mac::MacAddress;
+use doorbell_common::kernel::vdpa::{
+    self, BusDriver, ManagementHandle, NewDevice, OnBus, VdpaError, VdpaName,
+};
 use doorbell_common::subdevice::{self, Child, Parent};
 use tracing::{info, warn};
 
@@ -57,7 +60,8 @@ impl<'a> Autoprobe<'a> {
 impl Drop for Autoprobe<'_> {
     fn drop(&mut self) {
         let Some(made) = &mut self.made else { return };
-        let on = vdpa::set_autoprobe(self.host, true).and_then(|()| made.undone(self.host, &Step::BusAutoprobe));
+        let on =
+            vdpa::set_autoprobe(self.host, true).and_then(|()| made.undone(self.host, &Step::BusAutoprobe));
         if let Err(error) = on {
             warn!(error = chain(&error), "vDPA bus not told to bind new devices again: the next start does");
         }
@@ -89,7 +93,9 @@ pub(super) fn make(host: &Host, survey: &Survey, plan: &Plan, allocated: &Alloca
 /// Devices on a parent, as they are now: the survey was made before its driver was bound.
 fn on(host: &Host, survey: &Survey, parent: &Parent) -> Result<Vec<OnBus>, String> {
     let on = match parent {
-        Parent::Vf(address) => vdpa::children_of(host, &address.to_string()).map_err(|error| chain(&error))?,
+        Parent::Vf(address) => {
+            vdpa::children_of(host, &address.to_string()).map_err(|error| chain(&error))?
+        }
         _ => survey.vdpa_on(parent).iter().map(|on| on.on_bus.clone()).collect(),
     };
     Ok(on)
@@ -162,15 +168,18 @@ fn drop_unsupported(device: &mut NewDevice, error: &VdpaError) -> Vec<&'static s
     dropped
 }
 
+/// machine-id(5).
+const MACHINE_ID: &str = "/etc/machine-id";
+
 /// The same at each start, another on each machine: locally administered, unicast.
-fn derived_mac(host: &Host, name: &VdpaName) -> Result<[u8; 6], String> {
+fn derived_mac(host: &Host, name: &VdpaName) -> Result<MacAddress, String> {
     const NAMESPACE: uuid::Uuid = uuid::uuid!("f3a54d0e-58b6-4a55-9a07-9f1cb7d9c0d4");
-    let machine = host.read_text("/etc/machine-id").map_err(|error| {
-        format!("a MAC address is derived from the machine's id, and {}", chain(&error))
-    })?;
+    let machine = host
+        .read_text("/etc/machine-id")
+        .map_err(|error| format!("a MAC address is derived from the machine's id, and {}", chain(&error)))?;
     let drawn = uuid::Uuid::new_v5(&NAMESPACE, format!("{machine}/{name}").as_bytes());
     let [first, second, third, fourth, fifth, sixth, ..] = *drawn.as_bytes();
-    Ok([first & 0xfc | 0x02, second, third, fourth, fifth, sixth])
+    Ok([first & 0xfc | 0x02, second, third, fourth, fifth, sixth].into())
 }
 
 fn bind(
@@ -224,7 +233,7 @@ mod tests {
             name: "a".parse().unwrap(),
             management: "vdpasim_net".parse().unwrap(),
             max_vq_pairs: Some(2),
-            mac: Some([2, 0, 0, 0, 0, 1]),
+            mac: Some([2, 0, 0, 0, 0, 1].into()),
             mtu: Some(1500),
             features: None,
         }

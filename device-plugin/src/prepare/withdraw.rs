@@ -67,7 +67,9 @@ fn take_back(
     let mut changed = false;
     for step in made.steps.clone().into_iter().rev() {
         let of_pf = name.parse().ok();
-        if is_wanted(&step, plan) || matches!(step, Step::Vfs { .. }) && of_pf.is_some_and(|pf| wanted_vfs.contains_key(&pf)) {
+        if is_wanted(&step, plan)
+            || matches!(step, Step::Vfs { .. }) && of_pf.is_some_and(|pf| wanted_vfs.contains_key(&pf))
+        {
             continue;
         }
         match (&step, parent) {

@@ -84,7 +84,8 @@ fn doorbell(device: &Eligible) -> Doorbell {
                 stride: doorbell.stride,
                 granularity: doorbell.granularity,
             };
-            let reason = format!("pages {} of BAR {} hold the notify area alone", doorbell.hull, doorbell.bar);
+            let reason =
+                format!("pages {} of BAR {} hold the notify area alone", doorbell.hull, doorbell.bar);
             ("exclusive", reason, Some(area))
         }
         Err(_) if device.effective == Effective::Direct => {

@@ -6,6 +6,7 @@
 
 pub(crate) mod broken;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use doorbell_common::host::Host;
 use doorbell_device_plugin::config::Config;
 use doorbell_device_plugin::inventory::{self, Inventory};
+use doorbell_device_plugin::prepare::Allocated;
 
 pub(crate) const PF: &str = "0000:01:00.0";
 pub(crate) const PAGE: u64 = 0x1000;
@@ -170,6 +172,8 @@ impl Node {
 
     /// The same on a kernel with pages of another size.
     pub(crate) fn inventory_with(&self, config: &str, page: u64) -> Inventory {
-        inventory::take(&self.host(), &Config::parse("pools.yaml", config).unwrap(), page).unwrap()
+        let allocated = Allocated::To(BTreeMap::new());
+        inventory::take(&self.host(), &Config::parse("pools.yaml", config).unwrap(), &allocated, page)
+            .unwrap()
     }
 }

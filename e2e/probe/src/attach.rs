@@ -1,5 +1,5 @@
-//! From the descriptor's nodes to an open function, and to the address space that its DMA goes through: by group and
-//! container (type 1), or by the device's own node and iommufd.
+//! From the descriptor's nodes to an open device, and to the address space that its DMA goes through: by group and
+//! container (type 1), by VFIO's own node of the device and iommufd, or by a vhost node, which is both.
 //!
 //! Opens what the descriptor names and looks nowhere else: no sysfs. Follows the kernel's
 //! `Documentation/driver-api/vfio.rst`; the ioctls themselves are in [`crate::memory`].
@@ -11,89 +11,98 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use doorbell_common::formats::descriptor::Nodes;
-use doorbell_common::kernel::pci::PciAddress;
 use nix::errno::Errno;
 use vfio_bindings::bindings::vfio::{VFIO_API_VERSION, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU};
 
-use crate::memory::{self, DmaMemory};
+use crate::descriptor::{Device, Nodes};
+use crate::dma::Space;
+use crate::memory;
+use crate::report::By;
 use crate::vfio::Function;
+use crate::vhost::Node;
+use crate::virtio::Virtio;
+use crate::virtio::pci::Pci;
+use crate::virtio::vdpa::Vdpa;
 
 /// Between two tries of a device that is still closing, which takes a holder's last reset: some 100 ms.
 const BUSY_STEP: Duration = Duration::from_millis(20);
 
-/// An address space that a device's DMA goes through.
+/// An open device.
 #[derive(Debug)]
-pub(crate) enum Space {
-    /// A type 1 (v2) container.
-    Container(File),
-    /// One of an iommufd's.
-    Ioas {
-        /// The iommufd.
-        iommu: File,
-        /// The address space's id in it.
-        id: u32,
-    },
+pub(crate) enum Open {
+    /// A function, or an mdev, which VFIO shows as one.
+    Function(Function),
+    /// A vDPA device.
+    Vhost(Rc<Node>),
 }
 
-impl Space {
-    /// Gives the device access to all of `memory` from `iova`.
-    pub(crate) fn map(&self, memory: &DmaMemory, iova: u64) -> Result<(), Errno> {
+impl Open {
+    /// Its virtio device type, which a function does not tell: a VF's config space has no ids.
+    pub(crate) fn virtio_type(&self, device: &Device) -> Result<u32> {
         match self {
-            Self::Container(container) => memory::map_dma(container, memory, iova),
-            Self::Ioas { iommu, id } => memory::map_ioas(iommu, *id, memory, iova),
+            Self::Function(_) => {
+                device.virtio_type.with_context(|| format!("{} is no virtio device", device.id))
+            }
+            Self::Vhost(node) => node.virtio_type(),
         }
     }
 
-    /// Takes the access to `length` bytes from `iova` back.
-    pub(crate) fn unmap(&self, iova: u64, length: usize) -> Result<(), Errno> {
+    /// The virtio device that it is, rung by `by`.
+    pub(crate) fn virtio(&self, device: &Device, by: By) -> Result<Virtio> {
         match self {
-            Self::Container(container) => memory::unmap_dma(container, iova, length),
-            Self::Ioas { iommu, id } => memory::unmap_ioas(iommu, *id, iova, length),
+            Self::Function(function) => {
+                ensure!(by == By::Mapped, "{} has no eventfd: a function is rung by its page", device.id);
+                Ok(Virtio::new(Pci::open(function, &device.doorbell.place()?)?))
+            }
+            Self::Vhost(node) => Ok(Virtio::new(Vdpa::new(node, by))),
         }
     }
 }
 
 /// Opens the device, which resets it, and attaches it to an address space of its own. What another holder has, or is
 /// still closing, is waited for up to `patience`.
-pub(crate) fn attach(
-    nodes: &Nodes,
-    address: PciAddress,
-    patience: Duration,
-) -> Result<(Rc<Space>, Function)> {
-    match nodes {
+pub(crate) fn attach(device: &Device, patience: Duration) -> Result<(Rc<Space>, Open)> {
+    let name = device.vfio_name();
+    let (space, open) = match device.nodes()? {
         Nodes::Group { group, container } => {
             let (container, group) = join(group, container, patience)?;
-            let file = memory::device(&group, &address.to_string())
-                .with_context(|| format!("get the device {address} from its group"))?;
+            let file = memory::device(&group, name)
+                .with_context(|| format!("get the device {name} from its group"))?;
             // The device's file keeps the group open from here on.
-            Ok((Rc::new(Space::Container(container)), Function::new(file, address)?))
+            (Space::Container(container), Open::Function(Function::new(file, name)?))
         }
         Nodes::Cdev { device: node, iommu: iommu_node } => {
-            let (device, iommu) = bind(node, iommu_node, patience)?;
+            let (file, iommu) = bind(node, iommu_node, patience)?;
             let id = memory::alloc_ioas(&iommu)
                 .with_context(|| format!("make an address space in {iommu_node}"))?;
-            memory::attach_ioas(&device, id)
+            memory::attach_ioas(&file, id)
                 .with_context(|| format!("attach {node} to an address space of {iommu_node}"))?;
-            Ok((Rc::new(Space::Ioas { iommu, id }), Function::new(device, address)?))
+            (Space::Ioas { iommu, id }, Open::Function(Function::new(file, name)?))
         }
-    }
+        Nodes::VhostVdpa { vhost_vdpa: path } => {
+            let node = Rc::new(Node::new(open_alone(path, patience)?, path)?);
+            (Space::Vhost(Rc::clone(&node)), Open::Vhost(node))
+        }
+    };
+    Ok((Rc::new(space), open))
 }
 
 /// Keeps the device from everybody else for as long as the files are open: the group, which is not reset by that, or
-/// the device's own node, bound, which is.
+/// the device's own node, which is.
 pub(crate) fn hold(nodes: &Nodes, patience: Duration) -> Result<Vec<File>> {
     match nodes {
-        Nodes::Group { group, .. } => Ok(vec![open_group(group, patience)?]),
+        Nodes::Group { group: node, .. } | Nodes::VhostVdpa { vhost_vdpa: node } => {
+            Ok(vec![open_alone(node, patience)?])
+        }
         Nodes::Cdev { device, iommu } => {
             bind(device, iommu, patience).map(|(device, iommu)| vec![device, iommu])
         }
     }
 }
 
-/// Opens a group's node, which has one holder (EBUSY).
-fn open_group(node: &str, patience: Duration) -> Result<File> {
-    patiently(patience, &[Errno::EBUSY], || open(node)).with_context(|| format!("open the group {node}"))
+/// Opens a node that has one holder (EBUSY): a group's, or a vDPA device's.
+fn open_alone(node: &str, patience: Duration) -> Result<File> {
+    patiently(patience, &[Errno::EBUSY], || open(node)).with_context(|| format!("open {node}"))
 }
 
 /// A container with the group in it, and the group.
@@ -105,7 +114,7 @@ fn join(group_node: &str, node: &str, patience: Duration) -> Result<(File, File)
         u32::try_from(version).is_ok_and(|version| version == VFIO_API_VERSION),
         "{node} speaks version {version} of the VFIO API, not {VFIO_API_VERSION}"
     );
-    let group = open_group(group_node, patience)?;
+    let group = open_alone(group_node, patience)?;
     let flags = memory::group_flags(&group).with_context(|| format!("ask for the status of {group_node}"))?;
     ensure!(
         flags & VFIO_GROUP_FLAGS_VIABLE != 0,
@@ -162,11 +171,15 @@ mod tests {
         let nodes = [
             (
                 Nodes::Group { group: "/nonexistent/7".into(), container: "/nonexistent/vfio".into() },
-                "open the group /nonexistent/7",
+                "open /nonexistent/7",
             ),
             (
                 Nodes::Cdev { device: "/nonexistent/vfio3".into(), iommu: "/nonexistent/iommu".into() },
                 "open the device /nonexistent/vfio3",
+            ),
+            (
+                Nodes::VhostVdpa { vhost_vdpa: "/nonexistent/vhost-vdpa-0".into() },
+                "open /nonexistent/vhost-vdpa-0",
             ),
         ];
         for (nodes, tried) in nodes {

@@ -1,12 +1,20 @@
 //! Finds and reads the descriptor of the device that this container was given.
+//!
+//! Takes what a consumer needs and passes over the rest, into types of its own: only the names of files and versions
+//! are shared with what wrote it.
 
 use std::fs;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use doorbell_common::formats::descriptor::{API_VERSION, ATTACHMENT_FILE, Attachment, DEVICE_FILE, Device};
+use doorbell_common::doorbell::Granularity;
+use doorbell_common::formats::descriptor::{API_VERSION, ATTACHMENT_FILE, DEVICE_FILE};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use crate::report::By;
 
 /// A device with what is known of its attachment.
 #[derive(Debug)]
@@ -15,6 +23,166 @@ pub(crate) struct Descriptor {
     pub(crate) device: Device,
     /// `attachment.json`, where the CNI wrote one.
     pub(crate) attachment: Option<Attachment>,
+}
+
+/// Of `device.json`, what it takes to drive the device.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Device {
+    api_version: String,
+    /// Its id.
+    pub(crate) id: String,
+    /// How it is driven.
+    pub(crate) access: Access,
+    nodes: Option<Nodes>,
+    pci_address: Option<String>,
+    mdev: Option<String>,
+    /// Virtio device type (virtio 1.3, section 5), where it is one.
+    pub(crate) virtio_type: Option<u32>,
+    /// How it is rung.
+    #[serde(default)]
+    pub(crate) doorbell: Doorbell,
+}
+
+/// How a consumer drives a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Access {
+    /// The function, through VFIO.
+    Vfio,
+    /// The device behind a vhost node.
+    VhostVdpa,
+    /// A mediated device, through VFIO.
+    Mdev,
+    /// The kernel's netdev, by the vdpa bus.
+    VirtioVdpa,
+    /// The kernel's netdev.
+    Netdev,
+}
+
+/// The nodes to open; at the same path on the host and in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub(crate) enum Nodes {
+    /// The IOMMU group's, with the legacy container.
+    Group { group: String, container: String },
+    /// VFIO's own of the device, with iommufd.
+    Cdev { device: String, iommu: String },
+    /// The vhost node of a vDPA device.
+    VhostVdpa { vhost_vdpa: String },
+}
+
+/// How a device is rung, and where, as far as there is such a place.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(crate) struct Doorbell {
+    /// How a ring reaches the device.
+    pub(crate) effective: Effective,
+    /// BAR and VFIO region.
+    pub(crate) region: Option<u8>,
+    /// Bytes from the start of the region to the notify area.
+    pub(crate) offset: Option<u32>,
+    length: Option<u32>,
+    stride: Option<u32>,
+    /// What one page of it rings.
+    pub(crate) granularity: Option<Granularity>,
+}
+
+/// How a ring reaches the device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Effective {
+    /// By a write to a page that is mapped here.
+    Direct,
+    /// By an eventfd, and the kernel.
+    Eventfd,
+    /// The kernel's driver rings.
+    Kernel,
+    /// Not at all.
+    #[default]
+    None,
+}
+
+/// The notify area of a function, as the descriptor has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// BAR and VFIO region.
+    pub(crate) region: u8,
+    /// Bytes from the start of the region.
+    pub(crate) offset: u32,
+    /// Bytes of the area.
+    pub(crate) length: u32,
+    /// Bytes between two `queue_notify_off` steps.
+    pub(crate) stride: u32,
+    /// What one page of it rings.
+    pub(crate) granularity: Granularity,
+}
+
+/// Of `attachment.json`, what concerns the wire.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Attachment {
+    /// Interface name that CNI gave this attachment.
+    pub(crate) interface: String,
+    /// Addresses meant for the device.
+    #[serde(default)]
+    pub(crate) ips: Vec<Ip>,
+}
+
+/// An address of an attachment.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) struct Ip {
+    /// The address.
+    pub(crate) address: IpAddr,
+}
+
+impl Device {
+    /// The nodes to open, which are of the kind that its access needs.
+    pub(crate) fn nodes(&self) -> Result<&Nodes> {
+        match (self.access, &self.nodes) {
+            (Access::Vfio | Access::Mdev, Some(nodes @ (Nodes::Group { .. } | Nodes::Cdev { .. })))
+            | (Access::VhostVdpa, Some(nodes @ Nodes::VhostVdpa { .. })) => Ok(nodes),
+            (access, nodes) => bail!("{} is driven by {access:?}, and its nodes are {nodes:?}", self.id),
+        }
+    }
+
+    /// What rings it: `wish`, or else as the descriptor says.
+    pub(crate) fn rung_by(&self, wish: Option<By>) -> Result<By> {
+        match (wish, self.doorbell.effective) {
+            (Some(by), _) => Ok(by),
+            (None, Effective::Direct) => Ok(By::Mapped),
+            (None, Effective::Eventfd) => Ok(By::Eventfd),
+            (None, other) => bail!("{} is not ours to ring: its doorbell is {other:?}", self.id),
+        }
+    }
+
+    /// The name by which VFIO knows it: an mdev's UUID, a function's address.
+    pub(crate) fn vfio_name(&self) -> &str {
+        self.mdev.as_ref().or(self.pci_address.as_ref()).unwrap_or(&self.id)
+    }
+}
+
+impl Nodes {
+    /// The node that is this device's alone.
+    pub(crate) fn own(&self) -> &str {
+        match self {
+            Self::Group { group: own, .. }
+            | Self::Cdev { device: own, .. }
+            | Self::VhostVdpa { vhost_vdpa: own } => own,
+        }
+    }
+}
+
+impl Doorbell {
+    /// The notify area, for who maps it from a BAR.
+    pub(crate) fn place(&self) -> Result<Place> {
+        let missing = |what| move || format!("the descriptor's doorbell has no {what}");
+        Ok(Place {
+            region: self.region.with_context(missing("region"))?,
+            offset: self.offset.with_context(missing("offset"))?,
+            length: self.length.with_context(missing("length"))?,
+            stride: self.stride.with_context(missing("stride"))?,
+            granularity: self.granularity.with_context(missing("granularity"))?,
+        })
+    }
 }
 
 /// Reads the descriptor of `id`, or of the one device there is, below `root` (`<root>/<pool>/<id>/`).
@@ -76,61 +244,4 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DEVICE: &str = r#"{
-        "apiVersion": "doorbell.dev/v1", "id": "ID", "pool": "net", "resource": "doorbell.dev/net",
-        "access": "vfio", "nodes": {"group": "/dev/vfio/7", "container": "/dev/vfio/vfio"},
-        "pciAddress": "0000:01:00.1", "iommuGroup": 7,
-        "isolation": {"class": "iommu-rid", "reason": "alone in its group"},
-        "registers": "exposed", "mediation": "none",
-        "doorbell": {"verdict": "exclusive", "reason": "alone in its page", "region": 4, "offset": 12288,
-                     "length": 4096, "stride": 4, "granularity": "device", "effective": "direct"},
-        "virtioType": 1, "numaNode": null,
-        "memory": {"pageSize": 4096, "locked": "memlock-unless-ipc-lock"}}"#;
-
-    fn root(ids: &[&str]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for id in ids {
-            let folder = root.path().join("net").join(id);
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join(DEVICE_FILE), DEVICE.replace("ID", id)).unwrap();
-        }
-        fs::write(root.path().join("a-file"), "").unwrap();
-        root
-    }
-
-    #[test]
-    fn the_one_device_is_found_with_its_attachment() {
-        let root = root(&["0000:01:00.1"]);
-        assert!(find(root.path(), None).unwrap().attachment.is_none());
-        let attachment = r#"{"apiVersion": "doorbell.dev/v1", "interface": "net1",
-            "ips": [{"address": "10.9.0.2", "prefix": 24}],
-            "trial": {"region": 4, "offset": 12288, "length": 4096, "micros": 9000}}"#;
-        fs::write(root.path().join("net/0000:01:00.1").join(ATTACHMENT_FILE), attachment).unwrap();
-        let descriptor = find(root.path(), None).unwrap();
-        assert_eq!(descriptor.device.id.to_string(), "0000:01:00.1");
-        assert_eq!(descriptor.attachment.unwrap().interface, "net1");
-    }
-
-    #[test]
-    fn of_several_devices_one_must_be_named() {
-        let root = root(&["0000:01:00.1", "0000:01:00.2"]);
-        let error = find(root.path(), None).unwrap_err().to_string();
-        assert!(error.contains("net/0000:01:00.1") && error.contains("net/0000:01:00.2"), "{error}");
-        assert_eq!(find(root.path(), Some("0000:01:00.2")).unwrap().device.id.to_string(), "0000:01:00.2");
-        assert!(find(root.path(), Some("0000:01:00.3")).is_err());
-    }
-
-    #[test]
-    fn no_device_and_a_foreign_version_are_errors() {
-        let root = root(&[]);
-        assert!(find(root.path(), None).unwrap_err().to_string().starts_with("find a device in"));
-        assert!(find(&root.path().join("gone"), None).unwrap_err().to_string().starts_with("list "));
-        let folder = root.path().join("net/x");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(DEVICE_FILE), DEVICE.replace("doorbell.dev/v1", "doorbell.dev/v2")).unwrap();
-        assert!(find(root.path(), None).unwrap_err().to_string().contains("its version is doorbell.dev/v2"));
-    }
-}
+mod tests;

@@ -1,133 +1,89 @@
-//! The doorbell: checked against the device's own words, mapped as the descriptor says, and rung.
+//! The bell of a queue: a place on a mapped page, or an eventfd.
 
-use std::num::NonZeroUsize;
+pub(crate) mod area;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use doorbell_common::doorbell::Granularity;
-use doorbell_common::formats::descriptor::Doorbell as Described;
+use std::rc::Rc;
 
-use crate::capability::Notify;
+use anyhow::{Context, Result};
+use vmm_sys_util::eventfd::EventFd;
+
 use crate::memory::DoorbellPage;
-use crate::vfio::Region;
 
-/// Bytes of one ring without VIRTIO_F_NOTIFICATION_DATA: the queue's index (virtio 1.3, section 4.1.5.2).
-const RING_LENGTH: u64 = 2;
-
-/// Says what differs, if the descriptor's doorbell is not the one that the capability names.
-pub(crate) fn check(described: &Described, notify: &Notify, page: u64) -> Result<()> {
-    let Notify { area, multiplier } = *notify;
-    // A page for each queue needs steps of whole pages; with less, one page rings several.
-    let granularity = if u64::from(multiplier) >= page { Granularity::Queue } else { Granularity::Device };
-    for (what, ours, its) in [
-        ("region", u32::from(described.region), u32::from(area.bar)),
-        ("offset", described.offset, area.offset),
-        ("length", described.length, area.length),
-        ("stride", described.stride, multiplier),
-    ] {
-        ensure!(
-            ours == its,
-            "the descriptor's doorbell has {what} {ours:#x}, the device's capability {its:#x}"
-        );
-    }
-    ensure!(
-        described.granularity == granularity,
-        "the descriptor's doorbell rings a {:?}, but with steps of {multiplier:#x} bytes it rings a {granularity:?}",
-        described.granularity
-    );
-    Ok(())
-}
-
-/// The mapped doorbell of a device.
-#[derive(Debug)]
-pub(crate) struct Doorbell {
-    page: DoorbellPage,
-    /// Bytes from the start of the mapping to the notify area.
-    lead: u64,
-    length: u64,
-    stride: u64,
-}
-
-impl Doorbell {
-    /// Maps the pages that hold the notify area.
-    pub(crate) fn map(described: &Described, region: &Region, page: u64) -> Result<Self> {
-        let (offset, length) = (u64::from(described.offset), u64::from(described.length));
-        let start = offset / page * page;
-        let mapped = (offset + length).next_multiple_of(page) - start;
-        let mapped = usize::try_from(mapped).ok().and_then(NonZeroUsize::new).context("an empty doorbell")?;
-        let page = region.map_doorbell(start, mapped).context("map the doorbell")?;
-        Ok(Self { page, lead: offset - start, length, stride: u64::from(described.stride) })
-    }
-
-    /// The bell of one queue, by the `queue_notify_off` that the device gave it.
-    pub(crate) fn bell(&self, queue: u16, notify_off: u16) -> Result<Bell> {
-        let within = u64::from(notify_off) * self.stride;
-        let at = (within + RING_LENGTH <= self.length).then_some(self.lead + within);
-        let at = at.and_then(|at| usize::try_from(at).ok()).ok_or_else(|| {
-            anyhow!(
-                "the doorbell of queue {queue} is {within:#x} bytes into a notify area of {:#x}",
-                self.length
-            )
-        })?;
-        Ok(Bell { queue, at, writes: 0 })
-    }
-
-    /// Rings: one write of the queue's index.
-    pub(crate) fn ring(&self, bell: &mut Bell) {
-        self.page.ring(bell.at, bell.queue);
-        bell.writes += 1;
-    }
-}
-
-/// One queue's place on the doorbell, and how often it was rung.
+/// One queue's bell, and how often it was rung.
 #[derive(Debug)]
 pub(crate) struct Bell {
     queue: u16,
-    at: usize,
-    writes: u64,
+    rope: Rope,
+    rung: u64,
+}
+
+/// What is pulled.
+#[derive(Debug)]
+enum Rope {
+    /// A write to the device's own page: of the queue's index, where VIRTIO_F_NOTIFICATION_DATA is not agreed on
+    /// (virtio 1.3, section 4.1.5.2).
+    Page { page: Rc<DoorbellPage>, at: usize },
+    /// A count that the kernel waits for, to ring in our place.
+    Eventfd(EventFd),
 }
 
 impl Bell {
-    /// Writes so far.
-    pub(crate) fn writes(&self) -> u64 {
-        self.writes
+    /// Rung by a write, `at` bytes into a mapped page.
+    pub(crate) fn mapped(queue: u16, page: Rc<DoorbellPage>, at: usize) -> Self {
+        Self { queue, rope: Rope::Page { page, at }, rung: 0 }
+    }
+
+    /// Rung by an eventfd that the kernel listens to.
+    pub(crate) fn eventfd(queue: u16, kick: EventFd) -> Self {
+        Self { queue, rope: Rope::Eventfd(kick), rung: 0 }
+    }
+
+    /// Rings.
+    pub(crate) fn ring(&mut self) -> Result<()> {
+        match &self.rope {
+            Rope::Page { page, at } => page.ring(*at, self.queue),
+            Rope::Eventfd(kick) => {
+                kick.write(1).with_context(|| format!("kick queue {}", self.queue))?;
+            }
+        }
+        self.rung += 1;
+        Ok(())
+    }
+
+    /// How often it was rung.
+    pub(crate) fn rung(&self) -> u64 {
+        self.rung
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::num::NonZeroUsize;
+    use std::os::unix::fs::FileExt;
+
+    use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
     use super::*;
-    use crate::capability::Area;
-    use doorbell_common::formats::descriptor::Effective;
 
-    const PAGE: u64 = 4096;
-
-    fn described(stride: u32, granularity: Granularity) -> Described {
-        Described {
-            verdict: "exclusive".into(),
-            reason: String::new(),
-            region: 4,
-            offset: 0x3000,
-            length: 0x1000,
-            stride,
-            granularity,
-            effective: Effective::Direct,
-        }
-    }
-
-    fn notify(multiplier: u32) -> Notify {
-        Notify { area: Area { bar: 4, offset: 0x3000, length: 0x1000 }, multiplier }
+    #[test]
+    fn a_ring_is_one_write_of_the_queues_index() {
+        let file: File = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let page = DoorbellPage::map(&file, 0, NonZeroUsize::new(4096).unwrap()).unwrap();
+        let mut bell = Bell::mapped(0x0203, Rc::new(page), 4);
+        bell.ring().unwrap();
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!((bytes, bell.rung()), ([0, 0, 0, 0, 3, 2, 0, 0], 1));
     }
 
     #[test]
-    fn a_descriptor_that_differs_from_the_device_is_refused() {
-        check(&described(4, Granularity::Device), &notify(4), PAGE).unwrap();
-        check(&described(0x1000, Granularity::Queue), &notify(0x1000), PAGE).unwrap();
-        let error = check(&described(4, Granularity::Device), &notify(0x1000), PAGE).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the descriptor's doorbell has stride 0x4, the device's capability 0x1000"
-        );
-        let error = check(&described(4, Granularity::Queue), &notify(4), PAGE).unwrap_err();
-        assert!(error.to_string().contains("rings a Queue"), "{error}");
+    fn a_kick_counts_one() {
+        let kick = EventFd::new(EFD_NONBLOCK).unwrap();
+        let mut bell = Bell::eventfd(1, kick.try_clone().unwrap());
+        bell.ring().unwrap();
+        bell.ring().unwrap();
+        assert_eq!((kick.read().unwrap(), bell.rung()), (2, 2));
     }
 }

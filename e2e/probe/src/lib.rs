@@ -1,16 +1,20 @@
-//! The consumer in the container: drives an allocated virtio-net VF with nothing but the devices that the container
-//! was given, and proves that the doorbell rings.
+//! The consumer in the container: drives an allocated virtio-net device with nothing but the nodes that the container
+//! was given, and proves that the doorbell rings. Devices of other kinds it opens, and tells what they are.
 //!
-//! [`run()`] finds the descriptor, opens the device through VFIO, brings virtio up with rings in its own memory, maps
-//! the doorbell as the descriptor says, and answers and sends pings as raw frames. It shares no code with what wrote
-//! the descriptor but the format's types, so that it is a second opinion on all of it.
+//! [`run()`] finds the descriptor, opens the device through VFIO or by its vhost node, brings virtio up with rings in its
+//! own memory, rings the doorbell as the descriptor says, and answers and sends pings as raw frames. It shares no code
+//! with what wrote the descriptor, so that it is a second opinion on all of it.
 //!
 //! The library exists for its [`report`]: who starts the binary reads the same types that it writes.
 
+mod ask;
 mod attach;
 mod capability;
 mod descriptor;
+mod disk;
+mod dma;
 mod doorbell;
+mod line;
 mod memlock;
 mod memory;
 mod net;
@@ -23,6 +27,7 @@ mod session;
 mod station;
 mod stop;
 mod vfio;
+mod vhost;
 mod virtio;
 
 pub use options::Options;

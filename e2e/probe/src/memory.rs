@@ -3,17 +3,19 @@
 //! Owns no policy and no virtio. [`DmaMemory`] is ordinary memory that the device reads and writes too, so it is
 //! touched by bounds-checked volatile accesses only. [`DoorbellPage`] is the device's own page, and has no way to be
 //! read. The ioctls follow the kernel's `include/uapi/linux/vfio.h` and `iommufd.h`; structures and constants are
-//! vfio-bindings' for the one, and of this file for the three calls of the other.
+//! vfio-bindings' for the one, and of this file for the three calls of the other. Those of vhost are the vhost crate's.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_int, c_void};
 use std::fs::File;
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use vfio_bindings::bindings::vfio::{
     VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
     vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap,
@@ -39,6 +41,7 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(group_get_device_fd, request_code_none!(VFIO_TYPE, VFIO_BASE + 6), c_char);
     nix::ioctl_read_bad!(device_get_info, request_code_none!(VFIO_TYPE, VFIO_BASE + 7), vfio_device_info);
     nix::ioctl_read_bad!(region_get_info, request_code_none!(VFIO_TYPE, VFIO_BASE + 8), vfio_region_info);
+    nix::ioctl_none_bad!(device_reset, request_code_none!(VFIO_TYPE, VFIO_BASE + 11));
     nix::ioctl_write_ptr_bad!(
         map_dma,
         request_code_none!(VFIO_TYPE, VFIO_BASE + 13),
@@ -107,18 +110,22 @@ pub(crate) struct DmaMemory {
 }
 
 impl DmaMemory {
-    /// Anonymous zeroed memory of `length` bytes, page-aligned.
-    pub(crate) fn allocate(length: NonZeroUsize) -> Result<Self, Errno> {
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let base = unsafe {
-            mmap_anonymous(
-                None,
-                length,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
-            )
-        }?;
+    /// Zeroed memory of `length` bytes, page-aligned.
+    ///
+    /// Shared and of a file: the kernel passes over any other for a device that takes virtual addresses, as the vDPA
+    /// simulators do (`vhost_vdpa_va_map`), and tells nobody.
+    pub(crate) fn allocate(length: NonZeroUsize) -> io::Result<Self> {
+        let file = File::from(memfd_create("dma", MFdFlags::MFD_CLOEXEC)?);
+        file.set_len(length.get() as u64)?;
+        let (protection, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choice, of a file that nobody else has.
+        let base = unsafe { mmap(None, length, protection, flags, file, 0) }?;
         Ok(Self { base, length })
+    }
+
+    /// Its first byte, for whoever gives the device access.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.base.as_ptr().cast_const().cast()
     }
 
     /// Bytes of the area.
@@ -204,10 +211,11 @@ pub(crate) struct DoorbellPage {
 
 impl DoorbellPage {
     /// Maps `length` bytes at `offset` of the device's file, both whole pages, shared and for writing only.
-    pub(crate) fn map(device: &File, offset: i64, length: NonZeroUsize) -> Result<Self, Errno> {
+    pub(crate) fn map(device: &File, offset: i64, length: NonZeroUsize) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice; it is reached through `ring` alone.
-        let base =
-            unsafe { mmap(None, length, ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, device, offset) }?;
+        let base = unsafe { mmap(None, length, ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, device, offset) };
+        // vhost refuses with an error number that the kernel keeps to itself, and `Errno` does not know.
+        let base = base.map_err(|_| io::Error::last_os_error())?;
         Ok(Self { base, length })
     }
 
@@ -266,12 +274,19 @@ pub(crate) fn device(group: &File, name: &str) -> Result<File, Errno> {
     Ok(unsafe { File::from_raw_fd(descriptor) })
 }
 
-/// `VFIO_DEVICE_GET_INFO`: the device's flags.
-pub(crate) fn device_flags(device: &File) -> Result<u32, Errno> {
+/// `VFIO_DEVICE_GET_INFO`, without the capabilities that may follow the structure.
+pub(crate) fn device_info(device: &File) -> Result<vfio_device_info, Errno> {
     let mut info = vfio_device_info { argsz: size_of_u32::<vfio_device_info>(), ..Default::default() };
     // SAFETY: the kernel writes at most `argsz` bytes into a live structure of that size.
     unsafe { ioctl::device_get_info(device.as_raw_fd(), &raw mut info) }?;
-    Ok(info.flags)
+    Ok(info)
+}
+
+/// `VFIO_DEVICE_RESET`.
+pub(crate) fn reset(device: &File) -> Result<(), Errno> {
+    // SAFETY: takes no argument.
+    unsafe { ioctl::device_reset(device.as_raw_fd()) }?;
+    Ok(())
 }
 
 /// `VFIO_DEVICE_GET_REGION_INFO`, without the capabilities that may follow the structure.
@@ -287,7 +302,7 @@ pub(crate) fn map_dma(container: &File, memory: &DmaMemory, iova: u64) -> Result
     let map = vfio_iommu_type1_dma_map {
         argsz: size_of_u32::<vfio_iommu_type1_dma_map>(),
         flags: VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-        vaddr: memory.base.as_ptr() as u64,
+        vaddr: memory.as_ptr() as u64,
         iova,
         size: memory.length() as u64,
     };
@@ -350,7 +365,7 @@ pub(crate) fn map_ioas(iommu: &File, ioas: u32, memory: &DmaMemory, iova: u64) -
         flags: iommufd::MAP_FIXED_READ_WRITE,
         ioas_id: ioas,
         reserved: 0,
-        user_va: memory.base.as_ptr() as u64,
+        user_va: memory.as_ptr() as u64,
         length: memory.length() as u64,
         iova,
     };

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Drives an allocated virtio-net VF from inside its container, and proves that the doorbell rings.
+use crate::report::By;
+
+/// Drives an allocated virtio-net device from inside its container, and proves that the doorbell rings.
 ///
-/// Prints one JSON object a line: `up` when the device runs, `done` or `error` at the end. The exit code is 0 if
+/// Prints one JSON object a line: `up` when the device runs, `done` or `error` at the end; other ways to use a device
+/// have an event of their own. The exit code is 0 if
 /// everything that was asked for was had.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "doorbell-probe", version)]
@@ -54,7 +57,7 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub serve_replies: Option<u64>,
 
-    /// Serve until SIGTERM, SIGINT or the end of stdin, if that is an open pipe
+    /// Serve, or stay open, until SIGTERM, SIGINT or the end of stdin, if that is an open pipe
     #[arg(long)]
     pub linger: bool,
 
@@ -62,12 +65,20 @@ pub struct Options {
     #[arg(long)]
     pub hold: bool,
 
+    /// Only open the device, of whatever kind, and tell what it is: reset an mdev, read a disk
+    #[arg(long, conflicts_with = "hold")]
+    pub open: bool,
+
+    /// What to ring by [default: as the descriptor says]
+    #[arg(long, value_name = "WAY")]
+    pub doorbell: Option<By>,
+
     /// Seconds after which everything ends, however far it got; 0 for no such bound
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
 
     /// Only map so many bytes for DMA, in one mapping, and tell whether that could be had
-    #[arg(long, value_name = "N", conflicts_with = "hold")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["hold", "open"])]
     pub map_bytes: Option<NonZeroUsize>,
 
     /// Milliseconds to wait for a device that another holder is closing
@@ -107,5 +118,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_way_to_ring_is_named_as_in_the_events() {
+        let by = |way| Options::try_parse_from(["doorbell-probe", "--doorbell", way]).map(|all| all.doorbell);
+        assert_eq!(by("mapped").unwrap(), Some(By::Mapped));
+        assert_eq!(by("eventfd").unwrap(), Some(By::Eventfd));
+        assert!(by("kernel").is_err());
     }
 }

@@ -1,7 +1,8 @@
 //! One split virtqueue, polled: virtio 1.3, section 2.7.
 //!
-//! Descriptor `i` always names buffer `i`, so a queue is its ring and as many buffers of one size. What the device
-//! writes (indices, lengths) is checked before it is used: it is the device's word, not ours.
+//! Descriptor `i` always names buffer `i`, so a queue is its ring and as many buffers of one size; where the device
+//! answers in place, two neighbours are one request. What the device writes (indices, lengths) is checked before it is
+//! used: it is the device's word, not ours.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -13,6 +14,8 @@ use crate::virtio::Addresses;
 /// Bytes of a buffer: a full Ethernet frame with its virtio header, and a divisor of the page.
 pub(crate) const BUFFER: usize = 2048;
 
+/// `VIRTQ_DESC_F_NEXT`: another descriptor belongs to this one.
+const DESC_F_NEXT: u16 = 1;
 /// `VIRTQ_DESC_F_WRITE`: the device writes the buffer.
 const DESC_F_WRITE: u16 = 2;
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`: we poll.
@@ -35,6 +38,28 @@ pub(crate) enum Direction {
     FromDevice,
     /// We write: a transmit queue.
     ToDevice,
+    /// We write a request into a buffer, and the device so many bytes of an answer into the next, at most.
+    Exchange {
+        /// No more than [`BUFFER`].
+        answer: u16,
+    },
+}
+
+impl Direction {
+    /// Descriptors of what is given to the device at a time.
+    pub(crate) fn step(self) -> u16 {
+        if matches!(self, Self::Exchange { .. }) { 2 } else { 1 }
+    }
+
+    /// Length, flags and next of a descriptor.
+    fn descriptor(self, index: u16) -> (u32, u16, u16) {
+        match self {
+            Self::FromDevice => (BUFFER as u32, DESC_F_WRITE, 0),
+            Self::ToDevice => (0, 0, 0),
+            Self::Exchange { .. } if index.is_multiple_of(2) => (0, DESC_F_NEXT, index + 1),
+            Self::Exchange { answer } => (u32::from(answer), DESC_F_WRITE, 0),
+        }
+    }
 }
 
 /// Where a queue of some size lies in the DMA memory.
@@ -97,7 +122,8 @@ pub(crate) struct Used {
 #[derive(Debug)]
 pub(crate) struct Queue {
     layout: Layout,
-    /// Descriptors that we hold.
+    direction: Direction,
+    /// Descriptors that we hold, the first of each request.
     free: Vec<u16>,
     /// `idx` of the available ring, as next published.
     next_available: u16,
@@ -108,21 +134,18 @@ pub(crate) struct Queue {
 impl Queue {
     /// Writes the descriptor table; all buffers are ours.
     pub(crate) fn new(memory: &DmaMemory, iova: u64, layout: Layout, direction: Direction) -> Self {
-        for head in 0..layout.size {
-            let at = layout.descriptors + DESCRIPTOR * usize::from(head);
-            let (length, flags) = match direction {
-                Direction::FromDevice => (BUFFER as u32, DESC_F_WRITE),
-                Direction::ToDevice => (0, 0),
-            };
-            memory.write_u64(at, iova + layout.buffer(head) as u64);
+        for index in 0..layout.size {
+            let at = layout.descriptors + DESCRIPTOR * usize::from(index);
+            let (length, flags, next) = direction.descriptor(index);
+            memory.write_u64(at, iova + layout.buffer(index) as u64);
             memory.write_u32(at + 8, length);
             memory.write_u16(at + 12, flags);
-            memory.write_u16(at + 14, 0);
+            memory.write_u16(at + 14, next);
         }
         memory.write_u16(layout.available, AVAIL_F_NO_INTERRUPT);
         // Taken from the end: the lowest first.
-        let free = (0..layout.size).rev().collect();
-        Self { layout, free, next_available: 0, next_used: 0 }
+        let free = (0..layout.size).step_by(usize::from(direction.step())).rev().collect();
+        Self { layout, direction, free, next_available: 0, next_used: 0 }
     }
 
     /// Hands every free buffer to the device to fill; nothing is seen of it before [`Queue::publish`].
@@ -175,7 +198,8 @@ impl Queue {
         let (id, length) = (memory.read_u32(at), memory.read_u32(at + 4));
         let head = u16::try_from(id)
             .ok()
-            .filter(|head| *head < self.layout.size && !self.free.contains(head))
+            .filter(|head| *head < self.layout.size && head.is_multiple_of(self.direction.step()))
+            .filter(|head| !self.free.contains(head))
             .with_context(|| format!("the device used buffer {id}, which it was not given"))?;
         let length = usize::try_from(length)
             .ok()
@@ -185,9 +209,9 @@ impl Queue {
         Ok(Some(Used { head, length }))
     }
 
-    /// What the device wrote into a buffer.
+    /// What the device wrote: into the buffer, or the last one of a request.
     pub(crate) fn contents(&self, memory: &DmaMemory, used: &Used) -> Vec<u8> {
-        memory.read_bytes(self.layout.buffer(used.head), used.length)
+        memory.read_bytes(self.layout.buffer(used.head + self.direction.step() - 1), used.length)
     }
 
     /// Makes a taken buffer free.

@@ -1,15 +1,21 @@
 //! What the probe says on stdout: one JSON object a line, told apart by `event`.
 
+mod opened;
+
 use std::fs;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use doorbell_common::doorbell::Granularity;
 use serde::{Deserialize, Serialize};
 
 use crate::memlock;
+
+pub use opened::{Disk, Found, Opened, Vdpa, Vfio};
 
 /// A line of output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +25,8 @@ pub enum Event {
     Held(Held),
     /// The device may reach so much memory (`--map-bytes`).
     Mapped(Mapped),
+    /// The device is open, and what was found (`--open`).
+    Opened(Opened),
     /// The device is up, its doorbell proven, its address answers.
     Up(Up),
     /// The end, after everything that was asked for and could be had.
@@ -70,6 +78,8 @@ pub struct Up {
     pub features: String,
     /// Bytes that the device may reach.
     pub dma_bytes: usize,
+    /// The doorbell.
+    pub doorbell: Doorbell,
     /// What the first frames proved.
     pub proof: Proof,
     /// Microseconds from opening the first node to holding the device, its reset included.
@@ -110,17 +120,41 @@ pub struct Done {
     pub missed: Option<String>,
 }
 
-/// A doorbell, and how often it was written.
+/// What rings a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum By {
+    /// A write to a mapped page of the device.
+    Mapped,
+    /// A write to an eventfd that the kernel listens to, who rings then.
+    Eventfd,
+}
+
+/// A doorbell; its place, as far as the descriptor has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Doorbell {
+    /// What rings.
+    pub by: By,
+    /// BAR and VFIO region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<u8>,
+    /// Bytes from the start of the region to the notify area.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u32>,
+    /// What one page of it rings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granularity: Option<Granularity>,
+}
+
+/// A doorbell, and how often it was rung.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rung {
-    /// BAR and VFIO region.
-    pub region: u8,
-    /// Bytes from the start of the region to the notify area.
-    pub offset: u32,
-    /// What one page of it rings.
-    pub granularity: Granularity,
-    /// Writes to the mapped page.
+    /// The doorbell.
+    #[serde(flatten)]
+    pub which: Doorbell,
+    /// Writes to the mapped page, or to the eventfds.
     pub writes: PerQueue,
     /// Times that the device was looking already and wanted no write.
     pub spared: PerQueue,
@@ -195,64 +229,10 @@ impl Event {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_done_line_keeps_its_shape() {
-        let done = Done {
-            device: "0000:01:00.1".into(),
-            mac: "52:54:00:aa:00:01".into(),
-            doorbell: Rung {
-                region: 4,
-                offset: 12288,
-                granularity: Granularity::Device,
-                writes: PerQueue { rx: 1, tx: 7 },
-                spared: PerQueue { rx: 6, tx: 0 },
-            },
-            ping: Some(Ping::new(3, &[10, 30])),
-            answered: 2,
-            frames: PerQueue { rx: 6, tx: 7 },
-            dma_bytes: 270_336,
-            missed: None,
-        };
-        let event = Event::Done(done);
-        let line = event.line().unwrap();
-        assert_eq!(
-            line,
-            concat!(
-                r#"{"event":"done","device":"0000:01:00.1","mac":"52:54:00:aa:00:01","#,
-                r#""doorbell":{"region":4,"offset":12288,"granularity":"device","#,
-                r#""writes":{"rx":1,"tx":7},"spared":{"rx":6,"tx":0}},"#,
-                r#""ping":{"sent":3,"received":2,"rttMicrosMin":10,"rttMicrosAvg":20,"rttMicrosMax":30},"#,
-                r#""answered":2,"frames":{"rx":6,"tx":7},"dmaBytes":270336,"missed":null}"#,
-                "\n"
-            )
-        );
-        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
-    }
-
-    #[test]
-    fn an_error_is_an_event_too() {
-        let event = Event::Error { message: "open /dev/vfio/7: EBUSY".into(), memlock_limit: Some(8192) };
-        let line = r#"{"event":"error","message":"open /dev/vfio/7: EBUSY","memlockLimit":8192}"#;
-        assert_eq!(event.line().unwrap(), format!("{line}\n"));
-    }
-
-    #[test]
-    fn a_mapping_without_a_limit_says_null() {
-        let mapped = Mapped { device: "x".into(), bytes: 4096, memlock_limit: None };
-        let line = r#"{"event":"mapped","device":"x","bytes":4096,"memlockLimit":null}"#;
-        assert_eq!(Event::Mapped(mapped).line().unwrap(), format!("{line}\n"));
-    }
-
-    #[test]
-    fn a_saved_event_leaves_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("up");
-        Event::Held(Held { device: "x".into(), node: "/dev/vfio/7".into() }).save(&path).unwrap();
-        assert!(fs::read_to_string(&path).unwrap().starts_with("{\"event\":\"held\""));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
+/// Microseconds, which no run has too many of.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

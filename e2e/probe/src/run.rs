@@ -7,23 +7,22 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use doorbell_common::formats::descriptor::{Access, Device};
 
+use crate::ask::ask;
 use crate::attach;
-use crate::descriptor::{self, Descriptor};
+use crate::descriptor::{self, Descriptor, Device};
+use crate::dma::DmaArea;
+use crate::line::Wish;
 use crate::memlock;
-use crate::nic::{Nic, Wish, micros};
+use crate::nic::{self, Nic};
 use crate::options::Options;
-use crate::report::{Done, Event, Held, Mapped, Ping, Rung, Up};
+use crate::report::{Done, Doorbell, Event, Held, Mapped, Opened, Ping, Rung, Up, micros};
 use crate::session::{Aim, Session};
 use crate::station::Station;
 use crate::stop::Stop;
-use crate::vfio::DmaArea;
 
 /// Between two looks at the end while nothing else is to do.
 const STEP: Duration = Duration::from_millis(20);
-/// `VIRTIO_ID_NET` (virtio 1.3, section 5).
-const NETWORK_DEVICE: u16 = 1;
 
 /// Does what `options` ask with a device below `descriptors`; what was asked for and not had, if anything.
 ///
@@ -38,6 +37,10 @@ pub fn run(options: &Options, descriptors: &Path) -> Result<Option<String>> {
         hold(&descriptor.device, options, &stop)?;
         return Ok(None);
     }
+    if options.open {
+        open(&descriptor.device, options, &stop)?;
+        return Ok(None);
+    }
     if let Some(bytes) = options.map_bytes {
         map(&descriptor.device, bytes, options)?;
         return Ok(None);
@@ -50,61 +53,83 @@ pub fn run(options: &Options, descriptors: &Path) -> Result<Option<String>> {
 
 /// Keeps the device from everybody else.
 fn hold(device: &Device, options: &Options, stop: &Stop) -> Result<()> {
-    let _files = attach::hold(&device.nodes, options.patience())?;
-    let held = Held { device: device.id.to_string(), node: device.nodes.own().to_owned() };
+    let nodes = device.nodes()?;
+    let _files = attach::hold(nodes, options.patience())?;
+    let held = Held { device: device.id.clone(), node: nodes.own().to_owned() };
     announce(&Event::Held(held), options)?;
-    while !stop.now() {
-        sleep(STEP);
+    wait(stop);
+    Ok(())
+}
+
+/// Opens the device and asks what it is.
+fn open(device: &Device, options: &Options, stop: &Stop) -> Result<()> {
+    let start = Instant::now();
+    let (space, open) = attach::attach(device, options.patience())?;
+    let opened = start.elapsed();
+    let opened = Opened {
+        device: device.id.clone(),
+        node: device.nodes()?.own().to_owned(),
+        open_micros: micros(opened),
+        found: ask(device, &open, &space, options.doorbell)?,
+    };
+    announce(&Event::Opened(opened), options)?;
+    if options.linger {
+        wait(stop);
     }
     Ok(())
 }
 
 /// Maps so many bytes for the attached device, and gives them back.
 fn map(device: &Device, bytes: NonZeroUsize, options: &Options) -> Result<()> {
-    let (space, _function) = attach::attach(&device.nodes, device.pci_address, options.patience())?;
+    let (space, _open) = attach::attach(device, options.patience())?;
     let area = DmaArea::map(&space, bytes)?;
     let bytes = area.memory().length();
-    let mapped = Mapped { device: device.id.to_string(), bytes, memlock_limit: memlock::limit() };
+    let mapped = Mapped { device: device.id.clone(), bytes, memlock_limit: memlock::limit() };
     announce(&Event::Mapped(mapped), options)
 }
 
 /// Brings the device up and converses; the device is down again on return.
 fn drive(descriptor: &Descriptor, options: &Options, stop: &Stop) -> Result<Done> {
     let Descriptor { device, attachment } = descriptor;
-    ensure!(
-        device.access == Access::Vfio,
-        "{} is not driven through VFIO but by {:?}",
-        device.id,
-        device.access
-    );
-    ensure!(
-        device.virtio_type == NETWORK_DEVICE,
-        "{} is a virtio device of type {}, not {NETWORK_DEVICE}",
-        device.id,
-        device.virtio_type
-    );
     let ip = options
         .ip
         .or_else(|| attached_ip(descriptor))
         .context("no address: neither --ip nor an attachment has one")?;
+    let by = device.rung_by(options.doorbell)?;
 
     let start = Instant::now();
-    let (space, function) = attach::attach(&device.nodes, device.pci_address, options.patience())?;
+    let (space, open) = attach::attach(device, options.patience())?;
     let opened = start.elapsed();
+    let kind = open.virtio_type(device)?;
+    ensure!(
+        kind == nic::DEVICE_TYPE,
+        "{} is a virtio device of type {kind}, not {}",
+        device.id,
+        nic::DEVICE_TYPE
+    );
     let wish = Wish { queue_size: options.queue_size, dma_bytes: options.dma_bytes };
-    let mut nic = Nic::bring_up(&space, &function, &device.doorbell, wish)
+    let mut nic = open
+        .virtio(device, by)
+        .and_then(|virtio| Nic::bring_up(virtio, &space, wish))
         .with_context(|| format!("bring {} up", device.id))?;
     let running = start.elapsed();
 
     let station = Station { mac: nic.mac(), ip };
     let proof = nic.prove(&station.ask(ip)).context("prove the doorbell")?;
+    let doorbell = Doorbell {
+        by,
+        region: device.doorbell.region,
+        offset: device.doorbell.offset,
+        granularity: device.doorbell.granularity,
+    };
     let up = Up {
-        device: device.id.to_string(),
+        device: device.id.clone(),
         mac: nic.mac().to_string(),
         ip,
         interface: attachment.as_ref().map(|attachment| attachment.interface.clone()),
         features: format!("{:#x}", nic.features()),
         dma_bytes: nic.dma_bytes(),
+        doorbell,
         proof,
         open_micros: micros(opened),
         bring_up_micros: micros(running - opened),
@@ -116,21 +141,22 @@ fn drive(descriptor: &Descriptor, options: &Options, stop: &Stop) -> Result<Done
     let answered = session.answered();
     nic.drain().context("send the last frames")?;
     Ok(Done {
-        device: device.id.to_string(),
+        device: device.id.clone(),
         mac: nic.mac().to_string(),
-        doorbell: Rung {
-            region: device.doorbell.region,
-            offset: device.doorbell.offset,
-            granularity: device.doorbell.granularity,
-            writes: nic.writes(),
-            spared: nic.spared(),
-        },
+        doorbell: Rung { which: doorbell, writes: nic.rung(), spared: nic.spared() },
         ping,
         answered,
         frames: nic.frames(),
         dma_bytes: nic.dma_bytes(),
         missed: missed(options, ping, answered),
     })
+}
+
+/// Until it is time.
+fn wait(stop: &Stop) {
+    while !stop.now() {
+        sleep(STEP);
+    }
 }
 
 /// Pings, then serves, as asked.

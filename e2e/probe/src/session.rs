@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 
 use crate::net::ethernet::Mac;
-use crate::nic::{Nic, micros};
-use crate::report::Ping;
+use crate::nic::Nic;
+use crate::report::{Ping, micros};
 use crate::station::{Heard, Station};
 use crate::stop::Stop;
 
@@ -19,7 +19,7 @@ const LOOKS: u32 = 200;
 /// Between looks thereafter.
 const NAP: Duration = Duration::from_micros(50);
 /// Data of an echo request: as much as ping(8) sends.
-const DATA: [u8; 56] = *b"doorbell-probe: rung through the mapped page, no syscall";
+const DATA: [u8; 56] = *b"doorbell-probe: 56 bytes of data, as many as ping(8) has";
 
 /// What to ping and how.
 #[derive(Debug, Clone, Copy)]

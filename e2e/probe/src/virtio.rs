@@ -1,23 +1,27 @@
-//! Bringing a virtio device up over PCI: virtio 1.3, section 3.1 (the order) and 4.1.4.3 (the registers).
+//! Bringing a virtio device up, whichever way it is reached: virtio 1.3, section 3.1 (the order).
 
+pub(crate) mod pci;
+pub(crate) mod vdpa;
+
+use std::fmt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use crate::capability::Area;
-use crate::vfio::Region;
+use crate::doorbell::Bell;
 
-/// Feature bits (virtio 1.3, sections 5.1.3 and 6).
-const NET_F_MAC: u64 = 1 << 5;
+/// A feature bit that a device is not driven without, and its name in errors.
+pub(crate) type Required = (u64, &'static str);
+
+/// Feature bits of all devices (section 6).
 const F_VERSION_1: u64 = 1 << 32;
 const F_ACCESS_PLATFORM: u64 = 1 << 33;
 const F_ORDER_PLATFORM: u64 = 1 << 36;
-/// Without these the device is not driven. A device that bypasses the platform's IOMMU is not isolated at all.
-const REQUIRED: [(u64, &str); 3] = [
+/// A device that bypasses the platform's IOMMU is not isolated at all.
+const REQUIRED: [Required; 2] = [
     (F_VERSION_1, "VIRTIO_F_VERSION_1"),
     (F_ACCESS_PLATFORM, "VIRTIO_F_ACCESS_PLATFORM, without which its DMA passes the IOMMU by"),
-    (NET_F_MAC, "VIRTIO_NET_F_MAC"),
 ];
 
 /// Device status bits (section 2.1).
@@ -27,27 +31,6 @@ const DRIVER_OK: u8 = 4;
 const FEATURES_OK: u8 = 8;
 const NEEDS_RESET: u8 = 64;
 
-/// Offsets in `struct virtio_pci_common_cfg`.
-const DEVICE_FEATURE_SELECT: u32 = 0;
-const DEVICE_FEATURE: u32 = 4;
-const DRIVER_FEATURE_SELECT: u32 = 8;
-const DRIVER_FEATURE: u32 = 12;
-const CONFIG_MSIX_VECTOR: u32 = 16;
-const DEVICE_STATUS: u32 = 20;
-const CONFIG_GENERATION: u32 = 21;
-const QUEUE_SELECT: u32 = 22;
-const QUEUE_SIZE: u32 = 24;
-const QUEUE_MSIX_VECTOR: u32 = 26;
-const QUEUE_ENABLE: u32 = 28;
-const QUEUE_NOTIFY_OFF: u32 = 30;
-const QUEUE_DESC: u32 = 32;
-const QUEUE_DRIVER: u32 = 40;
-const QUEUE_DEVICE: u32 = 48;
-/// Bytes of the structure as far as it is used here.
-const COMMON_LENGTH: u32 = 56;
-
-/// `VIRTIO_MSI_NO_VECTOR`: the rings are polled.
-const NO_VECTOR: u16 = 0xffff;
 /// A device that has not finished its reset after this is broken.
 const RESET_LIMIT: Duration = Duration::from_secs(2);
 
@@ -59,30 +42,53 @@ pub(crate) struct Addresses {
     pub(crate) used: u64,
 }
 
-/// A virtio-net device behind its registers.
+/// How a device is reached: the accesses that its bring-up is made of.
+pub(crate) trait Transport: fmt::Debug {
+    /// The status bits.
+    fn status(&self) -> Result<u8>;
+
+    /// Sets the status bits; 0 resets.
+    fn set_status(&self, status: u8) -> Result<()>;
+
+    /// The features that the device offers.
+    fn offered(&self) -> Result<u64>;
+
+    /// Accepts some of them.
+    fn accept(&self, features: u64) -> Result<()>;
+
+    /// Reads the device's own configuration from byte `at`, of one moment as a whole.
+    fn read_config(&self, at: u32, bytes: &mut [u8]) -> Result<()>;
+
+    /// The most descriptors that a queue may have.
+    fn queue_limit(&self, queue: u16) -> Result<u16>;
+
+    /// Sets a queue up, without interrupts, and enables it; its bell.
+    fn enable_queue(&self, queue: u16, size: u16, at: Addresses) -> Result<Bell>;
+}
+
+/// A virtio device and its driver's way with it.
 #[derive(Debug)]
 pub(crate) struct Virtio {
-    common: Registers,
-    device: Registers,
+    transport: Box<dyn Transport>,
 }
 
 impl Virtio {
-    /// Over the regions that hold the common and the device-specific configuration.
-    pub(crate) fn new(common: (Region, Area), device: (Region, Area)) -> Result<Self> {
-        ensure!(
-            common.1.length >= COMMON_LENGTH,
-            "the common configuration has {} bytes, not {COMMON_LENGTH}",
-            common.1.length
-        );
-        Ok(Self { common: Registers::new(common), device: Registers::new(device) })
+    /// The device behind a transport.
+    pub(crate) fn new(transport: impl Transport + 'static) -> Self {
+        Self { transport: Box::new(transport) }
+    }
+
+    /// The accesses, for what differs from one kind of device to the next.
+    pub(crate) fn transport(&self) -> &dyn Transport {
+        self.transport.as_ref()
     }
 
     /// Resets the device and waits until it says so (section 4.1.4.3.2).
     pub(crate) fn reset(&self) -> Result<()> {
-        self.common.write_u8(DEVICE_STATUS, 0)?;
+        self.transport.set_status(0)?;
         let deadline = Instant::now() + RESET_LIMIT;
         loop {
-            let status = self.common.read_u8(DEVICE_STATUS)?;
+            let status = self.transport.status()?;
             if status == 0 {
                 return Ok(());
             }
@@ -91,70 +97,30 @@ impl Virtio {
         }
     }
 
-    /// Acknowledges the device and agrees on features; the bits agreed on.
-    pub(crate) fn negotiate(&self) -> Result<u64> {
+    /// Acknowledges the device and agrees on features: those that every device must have, and `required`, which its
+    /// kind must; the bits agreed on.
+    pub(crate) fn negotiate(&self, required: &[Required]) -> Result<u64> {
         self.add_status(ACKNOWLEDGE)?;
         self.add_status(DRIVER)?;
-        let offered = self.offered()?;
-        for (bit, name) in REQUIRED {
-            ensure!(offered & bit != 0, "the device offers features {offered:#x}, without {name}");
-        }
+        let offered = self.transport.offered()?;
         // Real hardware may want stronger barriers than an emulated device; ours are the strong ones anyway.
-        let wanted = REQUIRED.iter().fold(offered & F_ORDER_PLATFORM, |features, (bit, _)| features | bit);
-        for (select, half) in [(0, wanted), (1, wanted >> 32)] {
-            self.common.write_u32(DRIVER_FEATURE_SELECT, select)?;
-            self.common.write_u32(DRIVER_FEATURE, low(half))?;
+        let mut wanted = offered & F_ORDER_PLATFORM;
+        for (bit, name) in REQUIRED.iter().chain(required) {
+            ensure!(offered & bit != 0, "the device offers features {offered:#x}, without {name}");
+            wanted |= bit;
         }
+        self.transport.accept(wanted)?;
         self.add_status(FEATURES_OK)?;
-        let status = self.common.read_u8(DEVICE_STATUS)?;
+        let status = self.transport.status()?;
         ensure!(status & FEATURES_OK != 0, "the device refuses features {wanted:#x} (status {status:#x})");
-        self.common.write_u16(CONFIG_MSIX_VECTOR, NO_VECTOR)?;
         Ok(wanted)
-    }
-
-    /// The MAC address (section 5.1.4), read until the configuration did not change in between.
-    pub(crate) fn mac(&self) -> Result<[u8; 6]> {
-        for _ in 0..16 {
-            let before = self.common.read_u8(CONFIG_GENERATION)?;
-            let mut mac = [0; 6];
-            for (at, byte) in (0..).zip(&mut mac) {
-                *byte = self.device.read_u8(at)?;
-            }
-            if self.common.read_u8(CONFIG_GENERATION)? == before {
-                return Ok(mac);
-            }
-        }
-        bail!("the device configuration kept changing while its MAC was read");
-    }
-
-    /// The most descriptors that a queue may have.
-    pub(crate) fn queue_limit(&self, queue: u16) -> Result<u16> {
-        self.common.write_u16(QUEUE_SELECT, queue)?;
-        let limit = self.common.read_u16(QUEUE_SIZE)?;
-        ensure!(limit > 0, "the device has no queue {queue}");
-        Ok(limit)
-    }
-
-    /// Sets a queue up, without interrupts, and enables it; its `queue_notify_off`.
-    pub(crate) fn enable_queue(&self, queue: u16, size: u16, at: Addresses) -> Result<u16> {
-        self.common.write_u16(QUEUE_SELECT, queue)?;
-        self.common.write_u16(QUEUE_SIZE, size)?;
-        self.common.write_u16(QUEUE_MSIX_VECTOR, NO_VECTOR)?;
-        let parts = [(QUEUE_DESC, at.descriptors), (QUEUE_DRIVER, at.available), (QUEUE_DEVICE, at.used)];
-        for (register, address) in parts {
-            // 64-bit fields are taken in two 32-bit halves (section 4.1.3.1).
-            self.common.write_u32(register, low(address))?;
-            self.common.write_u32(register + 4, low(address >> 32))?;
-        }
-        let notify_off = self.common.read_u16(QUEUE_NOTIFY_OFF)?;
-        self.common.write_u16(QUEUE_ENABLE, 1)?;
-        Ok(notify_off)
     }
 
     /// Lets the device go: from here on it uses the queues.
     pub(crate) fn start(&self) -> Result<()> {
         self.add_status(DRIVER_OK)?;
-        let status = self.common.read_u8(DEVICE_STATUS)?;
+        let status = self.transport.status()?;
+        ensure!(status & DRIVER_OK != 0, "the device does not start (status {status:#x})");
         ensure!(
             status & NEEDS_RESET == 0,
             "the device wants a reset right after its start (status {status:#x})"
@@ -162,69 +128,10 @@ impl Virtio {
         Ok(())
     }
 
-    fn offered(&self) -> Result<u64> {
-        let mut features = 0;
-        for select in [0, 1] {
-            self.common.write_u32(DEVICE_FEATURE_SELECT, select)?;
-            features |= u64::from(self.common.read_u32(DEVICE_FEATURE)?) << (32 * select);
-        }
-        Ok(features)
-    }
-
     fn add_status(&self, bit: u8) -> Result<()> {
-        let status = self.common.read_u8(DEVICE_STATUS)?;
-        self.common.write_u8(DEVICE_STATUS, status | bit)
+        let status = self.transport.status()?;
+        self.transport.set_status(status | bit)
     }
-}
-
-/// One structure's registers, little-endian, each accessed in its own width (section 4.1.3.1).
-#[derive(Debug)]
-struct Registers {
-    region: Region,
-    area: Area,
-}
-
-impl Registers {
-    fn new((region, area): (Region, Area)) -> Self {
-        Self { region, area }
-    }
-
-    fn read_u8(&self, at: u32) -> Result<u8> {
-        Ok(u8::from_le_bytes(self.read(at)?))
-    }
-
-    fn read_u16(&self, at: u32) -> Result<u16> {
-        Ok(u16::from_le_bytes(self.read(at)?))
-    }
-
-    fn read_u32(&self, at: u32) -> Result<u32> {
-        Ok(u32::from_le_bytes(self.read(at)?))
-    }
-
-    fn write_u8(&self, at: u32, value: u8) -> Result<()> {
-        self.write(at, &value.to_le_bytes())
-    }
-
-    fn write_u16(&self, at: u32, value: u16) -> Result<()> {
-        self.write(at, &value.to_le_bytes())
-    }
-
-    fn write_u32(&self, at: u32, value: u32) -> Result<()> {
-        self.write(at, &value.to_le_bytes())
-    }
-
-    fn read<const N: usize>(&self, at: u32) -> Result<[u8; N]> {
-        self.region.read(u64::from(self.area.offset) + u64::from(at))
-    }
-
-    fn write(&self, at: u32, bytes: &[u8]) -> Result<()> {
-        self.region.write(u64::from(self.area.offset) + u64::from(at), bytes)
-    }
-}
-
-/// The low half.
-fn low(value: u64) -> u32 {
-    (value & u64::from(u32::MAX)) as u32
 }
 
 #[cfg(test)]

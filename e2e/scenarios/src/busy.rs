@@ -46,7 +46,7 @@ pub(crate) async fn busy(story: Story) -> Result<()> {
     let failed = cni::add("c1", "a").await?.failed()?;
     ensure!(asked.elapsed() >= PATIENCE, "ADD gave up after {:?}", asked.elapsed());
     ensure!(failed["code"] == 11, "{failed}");
-    let node = pods::described(&device)?.nodes.own().to_owned();
+    let node = pods::vfio_nodes(&device)?.own().to_owned();
     ensure!(failed["msg"] == format!("{node} is in use by process {pid} (doorbell-probe)"), "{failed}");
     ensure!(claim::read(&Host::real(), &device)?.is_none(), "the failed ADD left its claim");
     ensure!(pods::attachment(&device)?.is_none(), "the failed ADD left attachment.json");

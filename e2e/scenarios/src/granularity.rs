@@ -58,7 +58,7 @@ async fn ring(story: &Story, kubelet: &Kubelet, pool: &str, address: &str, pages
     let resource = format!("doorbell.dev/{pool}");
     let pod = kubelet.run_pod(pods::probing(pool, &resource, address), WITHIN).await?;
     let device = pods::device(kubelet, &pod, &resource)?;
-    let trial = pods::attachment(&device)?.context("ADD left no attachment.json")?.trial;
+    let trial = pods::trial(&device)?;
     ensure!(
         (trial.region, trial.offset, trial.length) == (4, pages.0, pages.1),
         "mapped elsewhere: {trial:?}"

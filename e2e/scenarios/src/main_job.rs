@@ -95,9 +95,7 @@ pub(crate) async fn main_job(story: Story) -> Result<()> {
 async fn start(story: &Story, kubelet: &Kubelet, name: &str, address: &str) -> Result<PodUid> {
     let pod = kubelet.run_pod(pods::probing(name, FAST, address), WITHIN).await?;
     let device = pods::device(kubelet, &pod, FAST)?;
-    let attachment =
-        pods::attachment(&device)?.with_context(|| format!("ADD left no attachment.json of {device}"))?;
-    let trial = attachment.trial;
+    let trial = pods::trial(&device)?;
     story.tell(format!(
         "pod {name} runs with {device}; trial mapping: {:#x} bytes at {:#x} of BAR {} after {:.1} ms",
         trial.length,
@@ -116,13 +114,13 @@ async fn ring(story: &Story, kubelet: &Kubelet, pod: &PodUid, name: &str, addres
     outside::ping(address).await?;
     let Done { doorbell, ping, answered, .. } = pods::done(kubelet, pod).await?;
     let ping = ping.context("the probe did not ping")?;
+    let granularity = doorbell.which.granularity.context("the doorbell has no place")?;
     story.tell(format!(
-        "pod {name} ({}) rang its doorbell {} times for sending and {} times for receiving ({}); {} of {} of its \
-         pings were answered ({} µs on average), and it answered {answered} from outside",
+        "pod {name} ({}) rang its doorbell {} times for sending and {} times for receiving ({granularity}); {} of {} \
+         of its pings were answered ({} µs on average), and it answered {answered} from outside",
         up.mac,
         doorbell.writes.tx,
         doorbell.writes.rx,
-        doorbell.granularity,
         ping.received,
         ping.sent,
         ping.rtt_micros_avg.unwrap_or_default(),

@@ -49,7 +49,7 @@ async fn before(story: &Story) -> Result<()> {
     pods::up(kubelet, &pod).await?;
     outside::ping(ADDRESS).await?;
     let device = pods::device(kubelet, &pod, FAST)?;
-    let nodes = pods::described(&device)?.nodes;
+    let nodes = pods::vfio_nodes(&device)?;
     std::fs::write(KEPT, format!("{pod}\n{device}\n{}\n", nodes.own()))?;
     story.tell(format!("pod a drives {device} by {nodes} and answers; now the power goes"));
     command("doorbell-reset", &[]).await?;
@@ -84,7 +84,7 @@ async fn after(story: &Story) -> Result<()> {
     let up = pods::up(kubelet, &pod).await?;
     ensure!(up.device == device.as_str(), "the pod drives {}", up.device);
     outside::ping(ADDRESS).await?;
-    let now = pods::described(&device)?.nodes;
+    let now = pods::vfio_nodes(&device)?;
     ensure!(now.own() != former, "the device has the number of before: nothing is shown");
     let holder = claim::read(&Host::real(), &device)?.context("nobody claims the device")?.holder;
     ensure!(holder.container_id == sandbox.id && holder != claim.holder, "{holder:?} holds it");

@@ -61,7 +61,7 @@ pub(crate) async fn reboot_by_cdi(story: Story) -> Result<()> {
         let up = pods::up(kubelet, &before.pod).await?;
         ensure!(up.device == before.device.as_str(), "pod of {} drives {}", before.device, up.device);
         outside::ping(before.address).await?;
-        let now = pods::described(&before.device)?.nodes;
+        let now = pods::vfio_nodes(&before.device)?;
         story.tell(format!(
             "{}: {} before, {} now; its pod was started by CDI name and answers",
             before.device,
@@ -82,7 +82,7 @@ pub(crate) async fn reboot_by_device_spec(story: Story) -> Result<()> {
 
     for Before { pod, pool, device, nodes, address } in &pods {
         kubelet.readmit(pod).await?;
-        let now = pods::described(device)?.nodes;
+        let now = pods::vfio_nodes(device)?;
         let expected = format!(
             "the kubelet replays {} for {device}, which is at {} now (a reboot or a rebind renumbered it): delete the \
              pod to have it allocated anew",
@@ -124,7 +124,7 @@ async fn start_and_reboot(story: &Story, kubelet: &Kubelet) -> Result<Vec<Before
         pods::up(kubelet, &pod).await?;
         outside::ping(address).await?;
         let device = pods::device(kubelet, &pod, &resource)?;
-        let nodes = pods::described(&device)?.nodes;
+        let nodes = pods::vfio_nodes(&device)?;
         before.push(Before { pod, pool, address, device, nodes });
     }
     story.tell("four pods answer, two by their group and two by their device's own node");

@@ -132,7 +132,7 @@ async fn two_devices(story: &Story, kubelet: &Kubelet) -> Result<()> {
         );
         let device = id.parse()?;
         ensure!(pods::attachment(&device)?.is_some(), "{id} is not wired");
-        let group = pods::described(&device)?.iommu_group.to_string();
+        let group = pods::described(&device)?.iommu_group.context("no group")?.to_string();
         ensure!(lines.contains(&group.as_str()), "{id} has no node: {seen}");
     }
     story.tell(format!("one container has {variable}: nodes, descriptors and wiring of both"));

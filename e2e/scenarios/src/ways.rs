@@ -1,6 +1,6 @@
 //! The two ways through VFIO side by side, and a container that is not root: each drives the device that it was given.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use doorbell_common::kernel::vfio::Nodes;
 use e2e_kubelet::{Kubelet, PodSpec};
 
@@ -75,8 +75,8 @@ async fn drive(
     let resource = format!("doorbell.dev/{pool}");
     let pod = kubelet.run_pod(spec(pool, &resource, address), WITHIN).await?;
     let device = pods::device(kubelet, &pod, &resource)?;
-    let nodes = pods::described(&device)?.nodes;
-    let trial = pods::attachment(&device)?.context("ADD left no attachment.json")?.trial;
+    let nodes = pods::vfio_nodes(&device)?;
+    let trial = pods::trial(&device)?;
     let up = pods::up(kubelet, &pod).await?;
     outside::ping(address).await?;
     pods::done(kubelet, &pod).await?;

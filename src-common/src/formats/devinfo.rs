@@ -108,12 +108,40 @@ pub fn of_prefix(host: &Host, prefix: &str) -> host::Result<Vec<String>> {
 mod tests {
     use super::*;
 
+    fn document(section: Section) -> serde_json::Value {
+        let info = DeviceInfo { section, version: VERSION.to_owned() };
+        serde_json::from_slice(&info.document()).unwrap()
+    }
+
     #[test]
-    fn the_document_is_the_specifications() {
-        let info = DeviceInfo::vf("0000:01:00.1".parse().unwrap(), "0000:01:00.0".parse().unwrap());
-        let json: serde_json::Value = serde_json::from_slice(&info.document()).unwrap();
+    fn the_document_of_a_function_is_the_specifications() {
+        let (pci_address, pf_pci_address) =
+            ("0000:01:00.1".parse().unwrap(), "0000:01:00.0".parse().unwrap());
         let pci = serde_json::json!({ "pci-address": "0000:01:00.1", "pf-pci-address": "0000:01:00.0" });
-        assert_eq!(json, serde_json::json!({ "type": "pci", "version": "1.1.0", "pci": pci }));
+        assert_eq!(
+            document(Section::Pci { pci: Pci { pci_address, pf_pci_address } }),
+            serde_json::json!({ "type": "pci", "version": "1.1.0", "pci": pci })
+        );
+    }
+
+    #[test]
+    fn the_document_of_a_vdpa_device_is_the_specifications() {
+        let vdpa = Vdpa {
+            parent_device: "vdpa0".to_owned(),
+            driver: "vhost".to_owned(),
+            path: Some("/dev/vhost-vdpa-0".to_owned()),
+            pci_address: Some("0000:01:00.1".parse().unwrap()),
+            pf_pci_address: None,
+        };
+        let vdpa = document(Section::Vdpa { vdpa });
+        let expected = serde_json::json!({
+            "type": "vdpa",
+            "version": "1.1.0",
+            "vdpa": {
+                "parent-device": "vdpa0", "driver": "vhost", "path": "/dev/vhost-vdpa-0", "pci-address": "0000:01:00.1",
+            },
+        });
+        assert_eq!(vdpa, expected);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Processes, as /proc shows them: who has a node open.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
 
 use crate::host::Host;
 
@@ -23,16 +23,38 @@ pub fn holding(host: &Host, node: &str) -> Option<Process> {
     let host = &host.unrecorded();
     let pids = host.list(PROC).unwrap_or_default();
     let pid = pids.into_iter().filter_map(|name| name.parse().ok()).find(|pid| holds(host, *pid, node))?;
-    let name = host.read_text(format!("{PROC}/{pid}/comm")).unwrap_or_default();
-    Some(Process { pid, name })
+    Some(Process { pid, name: name(host, pid) })
+}
+
+/// The first process found with each of these nodes open, of those that are seen: one look through all of /proc.
+#[must_use]
+pub fn holders(host: &Host, nodes: BTreeSet<&str>) -> BTreeMap<String, Process> {
+    let host = &host.unrecorded();
+    let mut held = BTreeMap::new();
+    for pid in host.list(PROC).unwrap_or_default().into_iter().filter_map(|name| name.parse().ok()) {
+        for node in open_files(host, pid).filter(|file| nodes.contains(file.as_str())) {
+            held.entry(node).or_insert_with(|| Process { pid, name: name(host, pid) });
+        }
+    }
+    held
+}
+
+fn name(host: &Host, pid: u32) -> String {
+    host.read_text(format!("{PROC}/{pid}/comm")).unwrap_or_default()
+}
+
+/// Paths of what the process has open, as far as it has paths and we may see them.
+fn open_files(host: &Host, pid: u32) -> impl Iterator<Item = String> {
+    let folder = format!("{PROC}/{pid}/fd");
+    let files = host.list(&folder).unwrap_or_default().into_iter();
+    files.filter_map(move |fd| {
+        let target = std::fs::read_link(host.path(format!("{folder}/{fd}"))).ok()?;
+        target.into_os_string().into_string().ok()
+    })
 }
 
 fn holds(host: &Host, pid: u32, node: &str) -> bool {
-    let folder = format!("{PROC}/{pid}/fd");
-    let is_open = |fd: &String| {
-        std::fs::read_link(host.path(format!("{folder}/{fd}"))).is_ok_and(|target| target == Path::new(node))
-    };
-    host.list(&folder).unwrap_or_default().iter().any(is_open)
+    open_files(host, pid).any(|file| file == node)
 }
 
 impl fmt::Display for Process {

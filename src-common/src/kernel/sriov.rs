@@ -71,7 +71,11 @@ pub fn pfs(host: &Host) -> host::Result<Vec<Pf>> {
     let mut pfs = Vec::new();
     for address in pci::functions(host)? {
         if host.exists(format!("{}/sriov_totalvfs", folder(address))) {
-            pfs.push(Pf { address, netdevs: net::interfaces(host, &folder(address))?, vfs: vfs(host, address)? });
+            pfs.push(Pf {
+                address,
+                netdevs: net::interfaces(host, &folder(address))?,
+                vfs: vfs(host, address)?,
+            });
         }
     }
     Ok(pfs)

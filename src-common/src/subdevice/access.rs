@@ -48,8 +48,7 @@ pub enum Mediation {
 
 impl Access {
     /// All modes.
-    pub const ALL: [Self; 5] =
-        [Self::Vfio, Self::VhostVdpa, Self::VirtioVdpa, Self::Netdev, Self::Mdev];
+    pub const ALL: [Self; 5] = [Self::Vfio, Self::VhostVdpa, Self::VirtioVdpa, Self::Netdev, Self::Mdev];
 
     /// Whether the consumer gets a network interface, and no device node.
     #[must_use]

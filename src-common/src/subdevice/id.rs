@@ -99,4 +99,24 @@ mod tests {
         }
         assert!("0000:01:00.1".parse::<DeviceId>().is_ok());
     }
+
+    #[test]
+    fn an_id_is_the_parents_and_of_several_each_has_its_own() {
+        let vdpa = |name: &str| Child::Vdpa { name: name.parse().unwrap(), virtio_type: None };
+        let uuid = "5f1c6a52-6f0a-4b3c-9d8f-0d6c7c6f2b11";
+        let vf = Parent::Vf("0000:01:00.1".parse().unwrap());
+        let sf = Parent::Sf("0000:08:00.0-sf88".parse().unwrap());
+        let simulator = Parent::Device("vdpasim_net".parse().unwrap());
+        let mtty = Parent::Device("mtty".parse().unwrap());
+        for (parent, child, id) in [
+            (&vf, Child::None, "0000:01:00.1".to_owned()),
+            (&vf, vdpa("vdpa0"), "0000:01:00.1".to_owned()),
+            (&sf, vdpa("vdpa1"), "0000:08:00.0-sf88".to_owned()),
+            (&simulator, vdpa("vdpasim_net-1"), "vdpasim_net-1".to_owned()),
+            (&simulator, vdpa("sim0"), "vdpasim_net-sim0".to_owned()),
+            (&mtty, Child::Mdev(uuid.parse().unwrap()), format!("mtty-{uuid}")),
+        ] {
+            assert_eq!(DeviceId::of(parent, &child).unwrap().as_str(), id);
+        }
+    }
 }

@@ -9,8 +9,8 @@ use crate::doorbell::{self, Doorbell};
 use crate::error::chain;
 use crate::host::Host;
 use crate::isolation::{Class, Isolation};
-use crate::kernel::vdpa::{BusDriver, OnBus};
 use crate::kernel::vdpa;
+use crate::kernel::vdpa::{BusDriver, OnBus};
 
 /// How a ring of the consumer reaches the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,9 +112,7 @@ pub(super) fn on_named(
     let on_bus = on_bus(host, parent, child).map_err(|reason| vec![reason])?;
     let nodes = bound(host, parent, child, &on_bus, access).map_err(|reason| vec![reason])?;
     let sub_function = match parent {
-        Parent::Sf(address) => {
-            Some(netdev::sub_function(host, *address).map_err(|reason| vec![reason])?)
-        }
+        Parent::Sf(address) => Some(netdev::sub_function(host, *address).map_err(|reason| vec![reason])?),
         _ => None,
     };
     let driver = sub_function.as_ref().and_then(|sub_function| sub_function.driver.clone());
@@ -319,9 +317,6 @@ mod tests {
 
     #[test]
     fn a_driver_that_nobody_knows_is_refused() {
-        assert_eq!(
-            rung_by("new-vdpa", 0x1000).unwrap_err(),
-            "what new-vdpa maps as a doorbell is not known"
-        );
+        assert_eq!(rung_by("new-vdpa", 0x1000).unwrap_err(), "what new-vdpa maps as a doorbell is not known");
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use vfio_bindings::bindings::vfio::vfio_region_info;
 
-use super::{TrialError, error, ioctl, open, refused, seen};
 use super::seen::Seen;
+use super::{TrialError, error, ioctl, open, refused, seen};
 use crate::doorbell::{Doorbell, Hull};
 use crate::host::Host;
 use crate::kernel::iommu::GroupId;

@@ -43,10 +43,11 @@ pub(super) fn open_and_ask(
     let queues = ioctl::vdpa_queues(&device).map_err(refused("VHOST_VDPA_GET_VQS_COUNT", node))?;
     let features = ioctl::vhost_features(&device).map_err(refused("VHOST_GET_FEATURES", node))?;
     let config = ioctl::vdpa_config(&device).map_err(refused("VHOST_VDPA_GET_CONFIG", node))?;
-    let map = |queue: u32| {
-        ioctl::map_and_drop(&device, u64::from(queue) * page, page)
-            .map_err(|source| TrialError::Doorbell { node: node.to_owned(), queue, source })
-    };
+    let map =
+        |queue: u32| {
+            ioctl::map_and_drop(&device, u64::from(queue) * page, page)
+                .map_err(|source| TrialError::Doorbell { node: node.to_owned(), queue, source })
+        };
     let doorbells = match effective {
         Effective::Direct => {
             // The control queue of some drivers is the kernel's, and has none.

@@ -98,6 +98,33 @@ fn a_device_that_looks_already_is_not_rung() {
 }
 
 #[test]
+fn a_request_is_answered_in_the_next_buffer() {
+    let (memory, mut queue, mut device) = pair(Direction::Exchange { answer: 513 });
+    for round in 0..3 * SIZE {
+        assert!(queue.offer(&memory, &[b"read ", b"it"]).unwrap());
+        queue.publish(&memory);
+        let (head, offset, length, flags) = device.next(&memory).unwrap();
+        assert_eq!((head, length, flags), (0, 7, DESC_F_NEXT));
+        assert_eq!(memory.read_bytes(offset, 7), b"read it");
+        let next = device.layout.descriptors + 16;
+        assert_eq!((memory.read_u16(next - 2), memory.read_u16(next + 12)), (1, DESC_F_WRITE));
+        assert_eq!(memory.read_u32(next + 8), 513);
+        memory.write_bytes(offset + BUFFER, &round.to_be_bytes());
+        device.finish(&memory, 0, 2);
+        let used = queue.take(&memory).unwrap().unwrap();
+        assert_eq!(queue.contents(&memory, &used), round.to_be_bytes());
+        queue.release(&used);
+    }
+    for _ in 0..SIZE / 2 {
+        assert!(queue.offer(&memory, &[b"request"]).unwrap());
+    }
+    assert!(!queue.offer(&memory, &[b"one more"]).unwrap());
+    device.finish(&memory, 1, 2);
+    let error = queue.take(&memory).unwrap_err().to_string();
+    assert_eq!(error, "the device used buffer 1, which it was not given");
+}
+
+#[test]
 fn what_a_device_makes_up_is_refused() {
     let lie = |id, length| {
         let (memory, mut queue, mut device) = pair(Direction::FromDevice);

@@ -1,67 +1,89 @@
-//! Bring-up over a plain file: what is written stays, so that the file is a device that agrees to everything, with
-//! both halves of its features alike.
+//! The order of things, by a device that notes what is done to it and agrees to everything.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use super::*;
 
-const COMMON: u32 = 0x40;
-const DEVICE: u32 = 0x100;
-/// Bits 0, 1 and 5 in both halves: VERSION_1, ACCESS_PLATFORM and MAC among them.
-const FEATURES: u32 = 0x23;
+const ALL: u64 = F_VERSION_1 | F_ACCESS_PLATFORM;
 
-fn device(features: u32) -> (Virtio, File) {
-    let file = tempfile::tempfile().unwrap();
-    file.set_len(0x200).unwrap();
-    file.write_all_at(&features.to_le_bytes(), u64::from(COMMON + DEVICE_FEATURE)).unwrap();
-    file.write_all_at(&256u16.to_le_bytes(), u64::from(COMMON + QUEUE_SIZE)).unwrap();
-    file.write_all_at(&3u16.to_le_bytes(), u64::from(COMMON + QUEUE_NOTIFY_OFF)).unwrap();
-    file.write_all_at(&[0x52, 0x54, 0, 0xaa, 0, 1], u64::from(DEVICE)).unwrap();
-    let region = Region::over(file.try_clone().unwrap(), 0x200);
-    let area = |offset| Area { bar: 4, offset, length: 0x40 };
-    (Virtio::new((region.clone(), area(COMMON)), (region, area(DEVICE))).unwrap(), file)
+/// A device with features, and bits of the status that it does not take.
+#[derive(Debug, Default)]
+struct Noted {
+    features: u64,
+    refused: u8,
+    status: Cell<u8>,
+    notes: Rc<RefCell<Vec<String>>>,
 }
 
-fn bytes<const N: usize>(file: &File, register: u32) -> [u8; N] {
-    let mut bytes = [0; N];
-    file.read_exact_at(&mut bytes, u64::from(COMMON + register)).unwrap();
-    bytes
+impl Transport for Noted {
+    fn status(&self) -> Result<u8> {
+        Ok(self.status.get())
+    }
+
+    fn set_status(&self, status: u8) -> Result<()> {
+        self.notes.borrow_mut().push(format!("status {status:#x}"));
+        self.status.set(status & !self.refused);
+        Ok(())
+    }
+
+    fn offered(&self) -> Result<u64> {
+        Ok(self.features)
+    }
+
+    fn accept(&self, features: u64) -> Result<()> {
+        self.notes.borrow_mut().push(format!("features {features:#x}"));
+        Ok(())
+    }
+
+    fn read_config(&self, _: u32, _: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn queue_limit(&self, _: u16) -> Result<u16> {
+        Ok(256)
+    }
+
+    fn enable_queue(&self, queue: u16, _: u16, _: Addresses) -> Result<Bell> {
+        anyhow::bail!("there is no queue {queue}")
+    }
+}
+
+fn refusal(device: Noted) -> String {
+    let virtio = Virtio::new(device);
+    virtio.negotiate(&[]).and_then(|_| virtio.start()).unwrap_err().to_string()
 }
 
 #[test]
 fn a_device_comes_up_in_the_order_of_the_specification() {
-    let (virtio, file) = device(FEATURES);
+    let device = Noted { features: ALL | F_ORDER_PLATFORM | 0xff, ..Noted::default() };
+    let notes = Rc::clone(&device.notes);
+    let virtio = Virtio::new(device);
     virtio.reset().unwrap();
-    assert_eq!(virtio.negotiate().unwrap(), NET_F_MAC | F_VERSION_1 | F_ACCESS_PLATFORM);
-    assert_eq!(bytes(&file, DEVICE_STATUS), [ACKNOWLEDGE | DRIVER | FEATURES_OK]);
-    assert_eq!(virtio.mac().unwrap(), [0x52, 0x54, 0, 0xaa, 0, 1]);
-    assert_eq!(virtio.queue_limit(1).unwrap(), 256);
-    let at = Addresses { descriptors: 0x1_0000_1000, available: 0x2000, used: 0x3000 };
-    assert_eq!(virtio.enable_queue(1, 64, at).unwrap(), 3);
+    assert_eq!(virtio.negotiate(&[(1, "a feature")]).unwrap(), ALL | F_ORDER_PLATFORM | 1);
     virtio.start().unwrap();
-
-    assert_eq!(u16::from_le_bytes(bytes(&file, QUEUE_SELECT)), 1);
-    assert_eq!(u16::from_le_bytes(bytes(&file, QUEUE_SIZE)), 64);
-    assert_eq!(u64::from_le_bytes(bytes(&file, QUEUE_DESC)), 0x1_0000_1000);
-    assert_eq!(u64::from_le_bytes(bytes(&file, QUEUE_DRIVER)), 0x2000);
-    assert_eq!(u64::from_le_bytes(bytes(&file, QUEUE_DEVICE)), 0x3000);
-    assert_eq!(u16::from_le_bytes(bytes(&file, QUEUE_ENABLE)), 1);
-    assert_eq!(bytes(&file, DEVICE_STATUS), [ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK]);
-    virtio.reset().unwrap();
-    assert_eq!(bytes(&file, DEVICE_STATUS), [0]);
+    let order =
+        ["status 0x0", "status 0x1", "status 0x3", "features 0x1300000001", "status 0xb", "status 0xf"];
+    assert_eq!(*notes.borrow(), order);
 }
 
 #[test]
 fn a_device_past_the_iommu_is_refused() {
-    let (virtio, _file) = device(FEATURES & !2);
-    let error = virtio.negotiate().unwrap_err().to_string();
+    let error = refusal(Noted { features: F_VERSION_1, ..Noted::default() });
     assert!(error.contains("VIRTIO_F_ACCESS_PLATFORM"), "{error}");
 }
 
 #[test]
-fn a_short_common_configuration_is_refused() {
-    let region = Region::over(tempfile::tempfile().unwrap(), 0x200);
-    let area = Area { bar: 4, offset: 0, length: 0x20 };
-    assert!(Virtio::new((region.clone(), area), (region, area)).is_err());
+fn what_a_kind_of_device_needs_is_demanded() {
+    let virtio = Virtio::new(Noted { features: ALL, ..Noted::default() });
+    let error = virtio.negotiate(&[(1 << 5, "VIRTIO_NET_F_MAC")]).unwrap_err().to_string();
+    assert_eq!(error, "the device offers features 0x300000000, without VIRTIO_NET_F_MAC");
+}
+
+#[test]
+fn a_device_that_does_not_agree_or_start_is_refused() {
+    let error = refusal(Noted { features: ALL, refused: FEATURES_OK, ..Noted::default() });
+    assert_eq!(error, "the device refuses features 0x300000000 (status 0x3)");
+    let error = refusal(Noted { features: ALL, refused: DRIVER_OK, ..Noted::default() });
+    assert_eq!(error, "the device does not start (status 0xb)");
 }

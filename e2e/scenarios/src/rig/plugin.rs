@@ -109,7 +109,7 @@ async fn dial(pool: &str) -> Result<DevicePluginClient<Channel>> {
 
 /// The row of one VF.
 pub(crate) fn row<'a>(rows: &'a [Value], address: &str) -> Result<&'a Value> {
-    rows.iter().find(|row| row["address"] == address).with_context(|| format!("scan shows no {address}"))
+    rows.iter().find(|row| row["id"] == address).with_context(|| format!("scan shows no {address}"))
 }
 
 pub(crate) fn write_config(config: &str) -> Result<()> {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use doorbell_common::formats::descriptor::{self, Attachment, Device};
+use doorbell_common::formats::descriptor::{self, Attachment, Device, Mapped, Nodes, Trial};
 use doorbell_common::host::Host;
+use doorbell_common::kernel::vfio;
 use doorbell_common::subdevice::DeviceId;
 use e2e_kubelet::{Admission, ContainerSpec, Kubelet, PodSpec, PodUid};
 use e2e_probe::report::{Done, Event, Up};
@@ -88,6 +89,23 @@ pub(crate) fn device_of(
 /// What the plugin says of the device in its descriptor.
 pub(crate) fn described(id: &DeviceId) -> Result<Device> {
     descriptor::read_device(&Host::real(), id)?.with_context(|| format!("nobody describes {id}"))
+}
+
+/// The nodes of a device that is driven through VFIO, by its descriptor.
+pub(crate) fn vfio_nodes(id: &DeviceId) -> Result<vfio::Nodes> {
+    match described(id)?.nodes {
+        Nodes::Vfio(nodes) => Ok(nodes),
+        other => bail!("{id} is at {other}"),
+    }
+}
+
+/// The trial mapping that ADD made of a device that is driven through VFIO.
+pub(crate) fn trial(id: &DeviceId) -> Result<Mapped> {
+    let attachment = attachment(id)?.with_context(|| format!("ADD left no attachment.json of {id}"))?;
+    match attachment.trial {
+        Some(Trial::Mapped(mapped)) => Ok(mapped),
+        other => bail!("{id} was tried otherwise: {other:?}"),
+    }
 }
 
 /// What the CNI left in the device's descriptor, if anything.

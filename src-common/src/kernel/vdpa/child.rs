@@ -66,7 +66,7 @@ pub fn node(host: &Host, name: &VdpaName) -> Result<String, ChildError> {
 /// sub-functions' lie side by side in their PCI function: which is whose only their MAC addresses say.
 pub fn virtio_child(host: &Host, name: &VdpaName) -> Result<String, ChildError> {
     let device = on(host, name, BusDriver::VirtioVdpa)?;
-    for folder in ways_down(&device) {
+    for folder in dma_folders(&device) {
         let mut children = numbered(host, folder, "virtio")?;
         if children.len() > 1 {
             return Err(ChildError::Several { name: name.clone(), folder: folder.to_owned(), children });
@@ -91,19 +91,14 @@ fn childless(name: &VdpaName, driver: BusDriver) -> ChildError {
     ChildError::Childless { name: name.clone(), driver }
 }
 
-/// The device's own folder and those that it lies in, down to the PCI function.
-fn ways_down(device: &OnBus) -> Vec<&str> {
+/// Folders of the devices that can do the DMA of this one: itself, its parent, and the PCI function of a sub-function.
+fn dma_folders(device: &OnBus) -> Vec<&str> {
     let mut folders = vec![device.folder.as_str()];
-    let mut at = device.folder.as_str();
-    while device.parent.is_some()
-        && let Some((folder, name)) = device::parent(at)
-    {
-        folders.push(folder);
-        at = folder;
-        if name.parse::<PciAddress>().is_ok() {
-            break;
-        }
-    }
+    let parent = device.parent.as_ref().and_then(|_| device::parent(&device.folder));
+    folders.extend(parent.map(|(folder, _)| folder));
+    let is_pci = |name: &str| name.parse::<PciAddress>().is_ok();
+    let below = parent.filter(|(_, name)| !is_pci(name)).and_then(|(folder, _)| device::parent(folder));
+    folders.extend(below.filter(|(_, name)| is_pci(name)).map(|(folder, _)| folder));
     folders
 }
 

@@ -2,6 +2,8 @@
 
 use netlink_packet_core::DecodeError;
 
+use crate::kernel::mac::MacAddress;
+
 use super::message::{
     DEV_BLK_CFG_BLK_SIZE, DEV_BLK_CFG_CAPACITY, DEV_BLK_CFG_NUM_QUEUES, DEV_BLK_CFG_SEG_MAX, DEV_BLK_FLUSH,
     DEV_BLK_READ_ONLY, DEV_FEATURES, DEV_ID, DEV_NEGOTIATED_FEATURES, DEV_NET_CFG_MACADDR,
@@ -38,7 +40,7 @@ pub enum ClassConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NetworkConfig {
     /// Its MAC address.
-    pub mac: Option<[u8; 6]>,
+    pub mac: Option<MacAddress>,
     /// Status, a bit each: 1 the link is up, 2 it wants to be announced.
     pub status: Option<u16>,
     /// Pairs of virtqueues.

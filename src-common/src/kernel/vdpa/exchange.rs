@@ -36,7 +36,7 @@ const LENGTH: usize = 4;
 /// [`Netlink::request`]; `doing` says what for, in an error.
 pub(super) fn ask(host: &Host, doing: &str, flags: u16, message: Message) -> Result<Vec<Vec<u8>>, VdpaError> {
     // For a family that is not there the kernel runs modprobe, in vain: no module has that alias.
-    if !host.exists(BUS) {
+    if !host.unrecorded().exists(BUS) {
         return Err(VdpaError::NotLoaded);
     }
     let answered = within(PATIENCE, move || exchange(flags, message)).map_err(VdpaError::Thread)?;

@@ -32,6 +32,11 @@ const SIMULATOR: &[&[u8]] = &[
     b"\x08\0\x0f\0\x01\0\0\0",
 ];
 
+/// The same of a VF on vp-vdpa, as the testbed's kernel gave it.
+const VF: &[u8] =
+    b"\x01\x01\0\0\x08\0\x01\0pci\0\x11\0\x02\x000000:01:00.1\0\0\0\0\x0c\0\x03\0\x02\0\0\0\0\0\0\0\
+    \x08\0\x0f\0\x03\0\0\0\x0c\0\x10\0\x24\x80\xbf\x30\x03\x01\0\0";
+
 /// `VDPA_CMD_DEV_NEW`, as an answer.
 const DEVICE: &[&[u8]] = &[
     b"\x03\x01\0\0",
@@ -110,7 +115,7 @@ fn a_new_device_is_asked_for_with_every_attribute() {
         name: "net0".parse().unwrap(),
         management: "pci/0000:01:00.1".parse().unwrap(),
         max_vq_pairs: Some(2),
-        mac: Some(MAC),
+        mac: Some(MAC.into()),
         mtu: Some(9000),
         features: Some(FEATURES),
     };
@@ -139,6 +144,18 @@ fn management_devices_are_read_in_the_order_of_their_names() {
 }
 
 #[test]
+fn a_vf_on_vp_vdpa_is_a_management_device() {
+    let (_root, host) = captured("/netlink/vdpa/mgmtdev-get", &[&[VF]]);
+    let vf = ManagementDevice {
+        handle: ManagementHandle::pci("0000:01:00.1".parse().unwrap()),
+        supported_classes: 1 << 1,
+        supported_features: Some(0x103_30bf_8024),
+        max_vqs: Some(3),
+    };
+    assert_eq!(management_devices(&host).unwrap(), [vf]);
+}
+
+#[test]
 fn a_device_says_what_it_is_made_of() {
     let (_root, host) = captured("/netlink/vdpa/dev-get", &[DEVICE]);
     let device = VdpaDevice {
@@ -158,7 +175,8 @@ fn a_configuration_is_that_of_the_devices_type() {
     let network = config(&host, &"vdpa-sf89".parse().unwrap()).unwrap();
     assert_eq!(network.features, Some(FEATURES));
     assert_eq!(network.negotiated_features, Some(0x1_0001_0020));
-    let expected = NetworkConfig { mac: Some(MAC), status: Some(1), max_vq_pairs: Some(8), mtu: Some(1500) };
+    let expected =
+        NetworkConfig { mac: Some(MAC.into()), status: Some(1), max_vq_pairs: Some(8), mtu: Some(1500) };
     assert_eq!(network.network(), Some(&expected));
 
     let (_root, host) = captured("/netlink/vdpa/dev-config-get/sim0", &[BLOCK]);
@@ -198,13 +216,30 @@ fn on_a_captured_host_nothing_is_made_or_removed() {
         mtu: None,
         features: None,
     };
-    let refusals = [create(&host, &device), delete(&host, &name), set_mac(&host, &name, MAC)];
+    let refusals = [create(&host, &device), delete(&host, &name), set_mac(&host, &name, MAC.into())];
     let refusals: Vec<_> = refusals.map(|refusal| refusal.unwrap_err().to_string()).into();
     assert_eq!(refusals[0], "make vDPA device vdpa0 of vdpasim_net: this host is a captured one");
     assert!(
         refusals.iter().all(|refusal| refusal.ends_with(": this host is a captured one")),
         "{refusals:?}"
     );
+}
+
+#[test]
+fn hardware_that_is_a_device_already_is_not_made_into_another() {
+    let (_root, host) = captured("/netlink/vdpa/dev-get", &[DEVICE]);
+    let mut device = NewDevice {
+        name: "another".parse().unwrap(),
+        management: "auxiliary/mlx5_core.sf.4".parse().unwrap(),
+        max_vq_pairs: None,
+        mac: None,
+        mtu: None,
+        features: None,
+    };
+    let refusal = create(&host, &device).unwrap_err().to_string();
+    assert_eq!(refusal, "auxiliary/mlx5_core.sf.4 is made into vDPA device vdpa-sf89 already");
+    device.management = "auxiliary/mlx5_core.sf.5".parse().unwrap();
+    assert!(matches!(create(&host, &device), Err(VdpaError::NotReal(_))));
 }
 
 #[test]

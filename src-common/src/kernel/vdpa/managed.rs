@@ -4,6 +4,8 @@
 
 use netlink_packet_core::DecodeError;
 
+use crate::kernel::mac::MacAddress;
+
 use super::message::{
     DEV_FEATURES, DEV_ID, DEV_MAX_VQ_SIZE, DEV_MAX_VQS, DEV_NAME, DEV_NET_CFG_MACADDR, DEV_NET_CFG_MAX_VQP,
     DEV_NET_CFG_MTU, DEV_NEW, DEV_VENDOR_ID, Message,
@@ -34,12 +36,12 @@ pub struct VdpaDevice {
 pub struct NewDevice {
     /// Its name on the bus.
     pub name: VdpaName,
-    /// What it is to be made of. The kernel makes a second device of one VF without a word.
+    /// What it is to be made of.
     pub management: ManagementHandle,
     /// Pairs of virtqueues of a network device; 0 is refused.
     pub max_vq_pairs: Option<u16>,
     /// MAC address of a network device.
-    pub mac: Option<[u8; 6]>,
+    pub mac: Option<MacAddress>,
     /// MTU of a network device, in bytes: 68 or more (virtio 1.1, 5.1.4.1).
     pub mtu: Option<u16>,
     /// Virtio features that it is to offer, a bit each: all that it is not to offer are left out. MAC and MTU need
@@ -68,8 +70,8 @@ impl NewDevice {
             .with_u16(DEV_NET_CFG_MTU, self.mtu)
             .with_u64(DEV_FEATURES, self.features);
         let message = self.management.encode(message);
-        match &self.mac {
-            Some(mac) => message.with(DEV_NET_CFG_MACADDR, mac),
+        match self.mac {
+            Some(mac) => message.with(DEV_NET_CFG_MACADDR, &mac.octets()),
             None => message,
         }
     }

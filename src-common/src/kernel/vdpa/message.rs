@@ -11,6 +11,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 
+use crate::kernel::mac::MacAddress;
+
 /// `VDPA_GENL_NAME` and `VDPA_GENL_VERSION`.
 pub(super) const FAMILY: &str = "vdpa";
 const VERSION: u8 = 1;
@@ -83,8 +85,8 @@ impl Message {
         self.get(kind, parse_string)
     }
 
-    pub(super) fn mac(&self, kind: u16) -> Result<Option<[u8; 6]>, DecodeError> {
-        self.get(kind, parse_mac)
+    pub(super) fn mac(&self, kind: u16) -> Result<Option<MacAddress>, DecodeError> {
+        self.get(kind, |value| parse_mac(value).map(MacAddress::from))
     }
 
     pub(super) fn u8(&self, kind: u16) -> Result<Option<u8>, DecodeError> {

@@ -8,13 +8,14 @@ use netlink_packet_core::{DecodeError, NLM_F_DUMP};
 use nix::errno::Errno;
 
 use crate::host::{Host, HostError};
+use crate::kernel::mac::MacAddress;
 use crate::kernel::netlink::NetlinkError;
 
 use super::exchange::{PATIENCE, ask, read};
 use super::message::{
     DEV_ATTR_SET, DEV_CONFIG_GET, DEV_DEL, DEV_GET, DEV_NAME, DEV_NET_CFG_MACADDR, MGMTDEV_GET, Message,
 };
-use super::{Config, ManagementDevice, NewDevice, VdpaDevice, VdpaName};
+use super::{Config, ManagementDevice, ManagementHandle, NewDevice, VdpaDevice, VdpaName};
 
 /// Where a capture has the answers: no host has such files.
 const MANAGEMENT_DEVICES: &str = "/netlink/vdpa/mgmtdev-get";
@@ -48,6 +49,14 @@ pub enum VdpaError {
     /// An answer of the kernel, or in a capture, that is none of the family's.
     #[error("the answer of the netlink family vdpa can't be read")]
     Malformed(#[from] DecodeError),
+    /// Hardware is made into one device at a time.
+    #[error("{management} is made into vDPA device {by} already")]
+    Occupied {
+        /// What was to be made into another.
+        management: ManagementHandle,
+        /// The device that it is.
+        by: String,
+    },
     /// It was acknowledged, and nothing came of it.
     #[error("vDPA device {0} did not take the MAC address")]
     MacNotTaken(VdpaName),
@@ -106,10 +115,18 @@ pub fn config(host: &Host, name: &VdpaName) -> Result<Config, VdpaError> {
 
 /// Makes a device. It is on the bus when this returns, and on a driver too unless the bus' autoprobe is off.
 ///
-/// The kernel makes a second device of one VF as well, where the two share the hardware's queues: the caller has made
-/// sure that there is none. After [`VdpaError::Stuck`] it may yet be made.
+/// Hardware is made into one device at a time. The kernel takes a request for a second one, and vp_vdpa (Linux 6.12)
+/// then forgets the first: removing it, or unbinding the VF, crashes the kernel with the lock of all requests held,
+/// even where the second was refused. So it is not asked; two callers at once are the callers' affair. After
+/// [`VdpaError::Stuck`] the device may yet be made.
 pub fn create(host: &Host, device: &NewDevice) -> Result<(), VdpaError> {
-    change(host, format!("make vDPA device {} of {}", device.name, device.management), device.encode())
+    let NewDevice { name, management, .. } = device;
+    if management.bus().is_some()
+        && let Some(other) = devices(host)?.into_iter().find(|other| other.management == *management)
+    {
+        return Err(VdpaError::Occupied { management: management.clone(), by: other.name });
+    }
+    change(host, format!("make vDPA device {name} of {management}"), device.encode())
 }
 
 /// Removes a device that was made by [`create`] or by others in the same way.
@@ -122,12 +139,12 @@ pub fn delete(host: &Host, name: &VdpaName) -> Result<(), VdpaError> {
 }
 
 /// Gives a network device another MAC address, since Linux 6.12 and by few drivers (mlx5, the simulator).
-pub fn set_mac(host: &Host, name: &VdpaName, mac: [u8; 6]) -> Result<(), VdpaError> {
+pub fn set_mac(host: &Host, name: &VdpaName, mac: MacAddress) -> Result<(), VdpaError> {
     let request = Message::new(DEV_ATTR_SET).with_text(DEV_NAME, name.as_str());
     change(
         host,
         format!("set the MAC address of vDPA device {name}"),
-        request.with(DEV_NET_CFG_MACADDR, &mac),
+        request.with(DEV_NET_CFG_MACADDR, &mac.octets()),
     )?;
     // For a device that is no network device the kernel acknowledges and does nothing.
     let config = config(host, name)?;

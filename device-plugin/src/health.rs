@@ -1,0 +1,221 @@
+//! Whether a stranger has a device open: a process that no pod of ours is.
+//!
+//! A device that somebody else drives must not be handed out, and is not to be unbound or removed: the kernel would wait
+//! for that process. Opening the node to see would reset the device. So the nodes are watched: one look through /proc at
+//! the start, and another where a node has been opened or closed since. A pod's container has nodes of its own making,
+//! whose opening is not seen here; it is no stranger, as its device is claimed or allocated.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::pending;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use doorbell_common::claim;
+use doorbell_common::host::Host;
+use doorbell_common::kernel::process;
+use doorbell_common::kernel::vfio::{self, Way};
+use doorbell_common::subdevice::{DeviceId, Eligible, Nodes};
+use futures_util::StreamExt;
+use inotify::{EventStream, Inotify, WatchDescriptor, WatchMask};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::allocated;
+use crate::inventory::Inventory;
+use crate::prepare::Allocated;
+
+/// The CNI opens a device for a quarter of a second at most, and claims it before.
+const QUIET: Duration = Duration::from_millis(300);
+/// From one look to the next where a holder is known, whose end may not be seen, or where nothing can be watched.
+const RETRY: Duration = Duration::from_secs(5);
+
+type Events = EventStream<[u8; 4096]>;
+
+/// Keeps the inventory's health up to date, until `closing`.
+pub async fn keep(
+    host: Host,
+    inventory: watch::Sender<Arc<Inventory>>,
+    closing: CancellationToken,
+) -> Result<()> {
+    closing.run_until_cancelled_owned(rounds(host, inventory)).await.unwrap_or(Ok(()))
+}
+
+async fn rounds(host: Host, inventory: watch::Sender<Arc<Inventory>>) -> Result<()> {
+    let mut changes = inventory.subscribe();
+    loop {
+        let now = Arc::clone(&changes.borrow_and_update());
+        let nodes = nodes(&host, &now);
+        // Armed before the look: what is opened in between is an event.
+        let events = arm(&host, &nodes).inspect_err(|error| {
+            warn!(error = format!("{error:#}"), "device nodes are not watched, looking at them now and then");
+        });
+        let strangers = strangers(&host, &nodes).await;
+        let again = !strangers.is_empty() || events.is_err();
+        tell(&inventory, &nodes, strangers);
+        let opened = async {
+            match events {
+                Ok(watched) => watched.by_somebody(&host).await,
+                Err(_) => pending().await,
+            }
+        };
+        tokio::select! {
+            Ok(()) = changes.changed() => {}
+            event = opened => {
+                event?;
+                sleep(QUIET).await;
+            }
+            () = sleep(RETRY), if again => {}
+        }
+    }
+}
+
+/// Every node by which a device of the inventory can be opened, with the device.
+fn nodes(host: &Host, inventory: &Inventory) -> BTreeMap<String, DeviceId> {
+    let mut nodes = BTreeMap::new();
+    for device in inventory.pools.values().flat_map(|pool| pool.devices.values()) {
+        let of_device = own_nodes(host, device).into_iter().map(|node| (node, device.id.clone()));
+        nodes.extend(of_device);
+    }
+    nodes
+}
+
+/// Its own node, and for a VFIO function the one that leads to it the other way.
+fn own_nodes(host: &Host, device: &Eligible) -> Vec<String> {
+    let mut nodes: Vec<String> = device.nodes.own().map(str::to_owned).into_iter().collect();
+    if let (Nodes::Vfio(_), Some(address), Some(group)) =
+        (&device.nodes, device.function, device.isolation.group)
+    {
+        let ways = [Way::Group, Way::Cdev].into_iter();
+        let found = ways.filter_map(|way| vfio::nodes(host, address, group, way).ok());
+        nodes.extend(found.map(|nodes| nodes.own().to_owned()));
+    }
+    nodes
+}
+
+/// A watch on nodes, and whose they are.
+struct Watched {
+    events: Events,
+    devices: HashMap<WatchDescriptor, DeviceId>,
+}
+
+fn arm(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> Result<Watched> {
+    let inotify = Inotify::init().context("watch the device nodes")?;
+    let mut devices = HashMap::new();
+    for (node, id) in nodes {
+        match inotify.watches().add(host.path(node), WatchMask::OPEN | WatchMask::CLOSE) {
+            // It went away: what that means is not for here.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            watched => {
+                devices.insert(watched.with_context(|| format!("watch {node}"))?, id.clone());
+            }
+        }
+    }
+    let events = inotify.into_event_stream([0; 4096]).context("read the watch on the device nodes")?;
+    Ok(Watched { events, devices })
+}
+
+impl Watched {
+    /// Returns once a node was opened or closed by somebody else than the CNI, which claims a device before.
+    async fn by_somebody(mut self, host: &Host) -> Result<()> {
+        loop {
+            let event = self.events.next().await.context("the watch on the device nodes ended")?;
+            let event = event.context("read the watch on the device nodes")?;
+            let device = self.devices.get(&event.wd);
+            if device.is_none_or(|id| !claim::may_be_in_use(host, id)) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Devices that somebody has open who has no claim to them, with who that is.
+async fn strangers(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> BTreeMap<DeviceId, String> {
+    let held = process::holders(host, nodes.keys().map(String::as_str).collect());
+    let mut strangers: BTreeMap<DeviceId, String> = BTreeMap::new();
+    for (node, holder) in held {
+        if let Some(id) = nodes.get(&node)
+            && !claim::may_be_in_use(host, id)
+        {
+            strangers.insert(id.clone(), format!("{node} is in use by {holder}, and no pod has it"));
+        }
+    }
+    if strangers.is_empty() {
+        return strangers;
+    }
+    // A pod whose network has no `doorbell` in its chain leaves no claim; the kubelet knows of it.
+    if let Allocated::To(pods) = allocated::ask(host).await {
+        strangers.retain(|id, _| !pods.contains_key(id.as_str()));
+    }
+    strangers
+}
+
+/// Puts what was seen into the inventory, and into the log what has changed.
+fn tell(
+    inventory: &watch::Sender<Arc<Inventory>>,
+    nodes: &BTreeMap<String, DeviceId>,
+    strangers: BTreeMap<DeviceId, String>,
+) {
+    inventory.send_if_modified(|now| {
+        let mut next = Inventory::clone(now);
+        for (name, pool) in &mut next.pools {
+            let seen: BTreeMap<DeviceId, String> = strangers
+                .iter()
+                .filter(|(id, _)| pool.devices.contains_key(*id))
+                .map(|(id, reason)| (id.clone(), reason.clone()))
+                .collect();
+            for (id, reason) in seen.iter().filter(|(id, _)| !pool.unhealthy.contains_key(*id)) {
+                warn!(pool = %name, device = %id, reason, "device unhealthy");
+            }
+            let watched = |id: &&DeviceId| nodes.values().any(|watched| watched == *id);
+            for id in pool.unhealthy.keys().filter(watched).filter(|id| !seen.contains_key(*id)) {
+                info!(pool = %name, device = %id, "device healthy again");
+            }
+            pool.unhealthy = seen;
+        }
+        let changed = next != **now;
+        if changed {
+            *now = Arc::new(next);
+        }
+        changed
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const NODE: &str = "/dev/vhost-vdpa-0";
+
+    fn held() -> (tempfile::TempDir, Host, BTreeMap<String, DeviceId>) {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        host.make_folder("/proc/42/fd").unwrap();
+        host.replace("/proc/42/comm", b"tail\n").unwrap();
+        symlink(NODE, host.path("/proc/42/fd/3")).unwrap();
+        let nodes = BTreeMap::from([(NODE.to_owned(), "0000:01:00.1".parse().unwrap())]);
+        (root, host, nodes)
+    }
+
+    #[tokio::test]
+    async fn a_process_that_no_pod_is_is_named() {
+        let (_root, host, nodes) = held();
+        let strangers = strangers(&host, &nodes).await;
+        let reasons: Vec<&String> = strangers.values().collect();
+        assert_eq!(reasons, ["/dev/vhost-vdpa-0 is in use by process 42 (tail), and no pod has it"]);
+    }
+
+    #[tokio::test]
+    async fn who_claims_a_device_is_no_stranger() {
+        let (_root, host, nodes) = held();
+        let id: DeviceId = "0000:01:00.1".parse().unwrap();
+        // A claim that can't be read may be anybody's.
+        host.keep_as(claim::path(&id), b"{").unwrap();
+        assert!(strangers(&host, &nodes).await.is_empty());
+    }
+}
