@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::formats::{self, descriptor};
 use crate::host::{self, Host, HostError};
 use crate::kernel::boot;
+use crate::kernel::link::LinkName;
+use crate::kernel::link::vf::VfChange;
+use crate::kernel::mac::MacAddress;
+use crate::kernel::pci::PciAddress;
 use crate::subdevice::DeviceId;
 
 const FOLDER: &str = "/var/lib/doorbell/claims";
@@ -77,6 +81,58 @@ pub enum Undo {
     RemoveAttachment,
     /// Remove the attachment's device-info file, which lies where the runtime said.
     RemoveDeviceInfo(String),
+    /// Bring the sub-device's network interface back to the host, and make it what it was there.
+    Netdev(Netdev),
+    /// Give the sub-device's VF back, through its PF, what it was.
+    Vf(Vf),
+}
+
+/// A network interface as it was on the host, and what it is found by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Netdev {
+    /// Its name on the host.
+    pub name: LinkName,
+    /// Its name in the pod.
+    pub inside: LinkName,
+    /// Its MAC address; absent where it got another through the PF, whose step has it ([`Vf::interface`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddress>,
+    /// Bytes of its largest packet.
+    pub mtu: u32,
+    /// Whether it was switched on.
+    pub up: bool,
+    /// Name of the device below it on that device's bus, the same in every namespace: `0000:01:00.1`, `virtio3`. Absent
+    /// where the kernel does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The folder in sysfs below which it shows while it is on the host.
+    pub home: String,
+}
+
+/// What a PF held of a VF.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Vf {
+    /// The PF.
+    pub pf: PciAddress,
+    /// Number of the VF.
+    pub index: u32,
+    /// What was changed, as it was.
+    pub was: VfChange,
+    /// The sub-device's interface, where the PF gave it another MAC address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Addressed>,
+}
+
+/// A network interface with the MAC address that it had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Addressed {
+    /// As in [`Netdev`].
+    pub home: String,
+    /// Its address.
+    pub mac: MacAddress,
 }
 
 /// Why a claim can't be read or locked.
@@ -125,6 +181,11 @@ impl Claim {
     pub fn new(host: &Host, id: DeviceId, holder: Holder) -> host::Result<Self> {
         let (api_version, boot) = (API_VERSION.to_owned(), boot::id(host)?);
         Ok(Self { api_version, id, boot, holder, former: None, undo: Vec::new() })
+    }
+
+    /// Whether it was made in this boot: network namespaces, and what was done to interfaces and VFs, outlive none.
+    pub fn is_of_this_boot(&self, host: &Host) -> host::Result<bool> {
+        Ok(boot::id(host)? == self.boot)
     }
 }
 
@@ -189,8 +250,8 @@ pub fn write(host: &Host, claim: &Claim) -> Result<(), ClaimError> {
 /// The claim on a device that was made in this boot, if it has one.
 pub fn of_this_boot(host: &Host, id: &DeviceId) -> Result<Option<Claim>, ClaimError> {
     let Some(claim) = read(host, id)? else { return Ok(None) };
-    let boot = boot::id(host)?;
-    Ok(Some(claim).filter(|claim| claim.boot == boot))
+    let this = claim.is_of_this_boot(host)?;
+    Ok(Some(claim).filter(|_| this))
 }
 
 /// Whether somebody may be using the device now: no process that a claim of an earlier boot speaks of is left. A claim
@@ -222,7 +283,23 @@ mod tests {
             ["net", "c1", "eth0", "/var/run/netns/a"].map(str::to_owned);
         let holder = Holder { network, container_id, interface, netns, pod };
         let id = "0000:01:00.1".parse().unwrap();
-        let undo = vec![Undo::RemoveAttachment, Undo::RemoveDeviceInfo("/run/a".to_owned())];
+        let home = "/sys/bus/pci/devices/0000:01:00.1".to_owned();
+        let mac: MacAddress = [2, 0, 0, 0, 0, 1].into();
+        let vf = Vf {
+            pf: "0000:01:00.0".parse().unwrap(),
+            index: 0,
+            was: VfChange { trust: Some(false), ..Default::default() },
+            interface: Some(Addressed { home: home.clone(), mac }),
+        };
+        let [name, inside] = ["enp1s0v0", "net1"].map(|name| name.parse().unwrap());
+        let device = Some("0000:01:00.1".to_owned());
+        let netdev = Netdev { name, inside, mac: Some(mac), mtu: 1500, up: true, device, home };
+        let undo = vec![
+            Undo::RemoveAttachment,
+            Undo::RemoveDeviceInfo("/run/a".to_owned()),
+            Undo::Vf(vf),
+            Undo::Netdev(netdev),
+        ];
         let former = Some(Holder { container_id: "c0".to_owned(), ..holder.clone() });
         Claim { api_version: API_VERSION.to_owned(), id, boot, holder, former, undo }
     }

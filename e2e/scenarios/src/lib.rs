@@ -10,6 +10,7 @@ mod granularity;
 mod guards;
 pub mod host;
 mod isolation;
+mod killed;
 mod kubelet_restart;
 mod late_del;
 mod main_job;
@@ -22,6 +23,7 @@ mod sharing;
 mod software;
 mod sole_network;
 mod story;
+mod stray;
 mod testpmd;
 mod vhost_vdpa;
 mod ways;
@@ -78,6 +80,8 @@ pub const SCENARIOS: [Scenario; 20] = [
     scenario!(software::software on Machine::new([])),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
+    scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),
+    scenario!(killed::killed on Machine::new([Pf::virtio_page_per_vq(1)?])),
 ];
 
 /// The scenario of that name.

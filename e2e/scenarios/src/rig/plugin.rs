@@ -37,10 +37,17 @@ pub(crate) struct Plugin {
 impl Plugin {
     /// Loads the driver as an administrator would, writes the config and starts the plugin.
     pub(crate) async fn start(config: &str) -> Result<Self> {
+        Self::start_under(&[], config).await
+    }
+
+    /// Likewise, by another program that is given its command line.
+    pub(crate) async fn start_under(by: &[&str], config: &str) -> Result<Self> {
         command("modprobe", &["vfio-pci"]).await?;
         write_config(config)?;
-        let mut child = Command::new(program())
-            .args(["run", "--config", CONFIG])
+        let program = program();
+        let mut words = by.iter().copied().chain([program.as_str(), "run", "--config", CONFIG]);
+        let mut child = Command::new(words.next().context("no program")?)
+            .args(words)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -61,6 +68,11 @@ impl Plugin {
         };
         until(&format!("the plugin's log has {words:?}"), || find().is_some()).await?;
         find().context("a line of the log went away")
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait().await?)
     }
 
     /// Sends SIGTERM and waits for the end.
