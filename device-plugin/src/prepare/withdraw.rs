@@ -95,7 +95,8 @@ fn is_wanted(step: &Step, plan: Option<&Plan>) -> bool {
     let Some(plan) = plan else { return false };
     match step {
         Step::Vfs { .. } | Step::BusAutoprobe => false,
-        Step::Driver { .. } => plan.prepare.driver_for(plan.access).is_some(),
+        // A pool of interfaces that names no driver wants the kernel's choice, which is one as well.
+        Step::Driver { .. } => plan.access != Access::Mdev,
         Step::Vdpa(name) => {
             let number = name.as_str().rsplit_once('-').and_then(|(_, number)| number.parse::<usize>().ok());
             let within = !plan.parent.takes_several() || number.is_none_or(|number| number < plan.count());
@@ -163,4 +164,23 @@ fn remove_vfs(
         }
     }
     sriov::disable(host, pf, autoprobe).map_err(|error| chain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Prepare;
+
+    #[test]
+    fn the_driver_of_the_kernels_choice_is_wanted_by_the_pool_that_asked_for_it() {
+        let plan = Plan {
+            parent: Parent::Vf("0000:01:00.1".parse().unwrap()),
+            pool: "plain".parse().unwrap(),
+            access: Access::Netdev,
+            prepare: Prepare::default(),
+        };
+        let step = Step::Driver { was: None };
+        assert!(is_wanted(&step, Some(&plan)));
+        assert!(!is_wanted(&step, None));
+    }
 }
