@@ -123,3 +123,13 @@ fn a_device_that_a_stranger_holds_is_unhealthy_and_nothing_is_taken_away_under_i
 fn a_plugin_killed_at_any_step_of_preparing_comes_to_the_same_state() {
     scenario("killed");
 }
+
+#[test]
+fn network_interfaces_of_vfs_go_into_pods_and_come_back_however_these_end() {
+    scenario("netdevs");
+}
+
+#[test]
+fn in_a_chain_a_pod_has_its_vfs_interfaces_beside_its_own() {
+    scenario("netdevs_beside");
+}
