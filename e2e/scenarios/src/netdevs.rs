@@ -171,6 +171,7 @@ async fn again(story: &Story, kubelet: &Kubelet, plugin: Plugin) -> Result<Plugi
     let plugin = Plugin::start(CONFIG).await?;
     kubelet.wait_registrations(&PLAIN.resource(), registered + 1, WITHIN).await?;
     let after = numbers().await?;
+    ensure!(plugin.warnings().is_empty(), "the plugin warns: {:?}", plugin.warnings());
     ensure!(after == before, "the plugin's second start made other interfaces: {after:?} of {before:?}");
     story.tell("the plugin's second start leaves them all as they are");
     Ok(plugin)

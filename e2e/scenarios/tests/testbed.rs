@@ -133,3 +133,8 @@ fn network_interfaces_of_vfs_go_into_pods_and_come_back_however_these_end() {
 fn in_a_chain_a_pod_has_its_vfs_interfaces_beside_its_own() {
     scenario("netdevs_beside");
 }
+
+#[test]
+fn what_a_pf_is_asked_of_its_vf_is_set_and_given_back() {
+    scenario("igb");
+}

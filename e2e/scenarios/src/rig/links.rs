@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::rig::node::command;
 
-/// All that `ip` says of an interface but its number, which the kernel gives anew where it is taken.
+/// All that `ip` says of an interface but its number, which the kernel gives anew where it is taken, and its queueing
+/// discipline, which it gets once it is switched on for the first time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Link(Value);
 
@@ -23,6 +24,11 @@ impl Link {
     }
 }
 
+/// Name of the one interface of a PF.
+pub(crate) fn name_of_pf(pf: &str) -> Result<String> {
+    name_of_vf(pf)?.with_context(|| format!("{pf} has no interface"))
+}
+
 /// Name of the one interface of a VF on the host, if it has one there.
 pub(crate) fn name_of_vf(vf: &str) -> Result<Option<String>> {
     let mut names = net::interfaces(&Host::real(), &pci::folder(vf.parse()?))?;
@@ -35,7 +41,7 @@ pub(crate) async fn of_vf(vf: &str) -> Result<Link> {
     let name = name_of_vf(vf)?.with_context(|| format!("{vf} has no interface on the host"))?;
     let mut shown = show(&name).await?;
     if let Some(fields) = shown.as_object_mut() {
-        fields.remove("ifindex");
+        fields.retain(|name, _| name != "ifindex" && name != "qdisc");
     }
     Ok(Link(shown))
 }
