@@ -66,7 +66,8 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
         Chain::Untouched(previous) => previous,
         Chain::Added(previous) => {
             let netdevs = interfaces.into_iter().zip(&netdevs).filter(|(_, found)| found.is_some());
-            previous.with(netdevs.map(|(interface, _)| interface.in_version(&config.cni_version)).collect())
+            let added = netdevs.map(|(interface, _)| interface.in_version(&config.cni_version));
+            previous.with(&added.collect::<Vec<_>>())
         }
         Chain::None => alone(config, interfaces, lease.as_ref()),
     };
