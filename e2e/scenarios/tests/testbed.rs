@@ -105,6 +105,16 @@ fn a_consumer_maps_what_it_may_lock_and_more_with_the_capability() {
 }
 
 #[test]
+fn a_vdpa_device_on_a_vf_is_rung_by_its_page_or_by_an_eventfd() {
+    scenario("vhost_vdpa");
+}
+
+#[test]
+fn simulators_and_mdevs_are_made_opened_and_taken_back() {
+    scenario("software");
+}
+
+#[test]
 fn a_device_that_a_stranger_holds_is_unhealthy_and_nothing_is_taken_away_under_it() {
     scenario("stray");
 }
