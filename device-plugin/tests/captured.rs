@@ -82,7 +82,8 @@ fn what_is_wrong_with_a_node_is_wrong_with_its_capture() {
 
 #[test]
 fn a_capture_holds_paths_of_devices_and_of_ours_alone() {
-    let ours = ["/sys", "/dev", "/run", "/var/run", "/var/lib/doorbell", "/proc/sys/kernel/random"];
+    let ours =
+        ["/sys", "/dev", "/run", "/var/run", "/var/lib/doorbell", "/proc/sys/kernel/random", "/netlink"];
     let text = capture(&working());
     let entries = Capture::parse(&text).unwrap().entries;
     let foreign: Vec<&PathBuf> =

@@ -1,4 +1,4 @@
-//! What `explain` says of one VF: every check, and for each thing wrong the check that fails of it.
+//! What `explain` says of one sub-device: every check, and for each thing wrong the check that fails of it.
 
 // Helpers of tests are tests.
 #![allow(clippy::unwrap_used)]
@@ -145,5 +145,5 @@ fn the_text_has_a_line_a_check_and_one_for_what_it_rests_on() {
     let explanation = explain(&Node::with(&[GOOD]), CONFIG);
     let text = explain::text(&explanation);
     assert_eq!(text.lines().count(), 1 + 2 * explanation.checks.len(), "{text}");
-    assert_eq!(text.lines().next(), Some("0000:01:00.1 may be advertised, pool fast"));
+    assert_eq!(text.lines().next(), Some("0000:01:00.1 may be advertised as vfio, pool fast"));
 }

@@ -92,7 +92,7 @@ fn one_unreadable_vf_does_not_hide_the_others() {
 fn the_table_has_each_reason_below_its_vf() {
     let table = scan::table(&rows(&Node::with(&[GOOD, GOOD])));
     let lines: Vec<&str> = table.lines().collect();
-    assert!(lines[1].starts_with("0000:01:00.1  0000:01:00.0  0"), "{table}");
+    assert!(lines[1].starts_with("0000:01:00.1  vf      0000:01:00.0  0"), "{table}");
     assert_eq!(lines[2], "    IOMMU group 7 is shared with 0000:01:00.2");
 }
 
