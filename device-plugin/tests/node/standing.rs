@@ -102,6 +102,14 @@ impl Node {
         }
     }
 
+    /// What the plugin has on record of a parent that it changed in this boot.
+    pub(crate) fn record(&self, of: &str, steps: &str) {
+        let boot = self.text("proc/sys/kernel/random/boot_id");
+        let (boot, version) = (boot.trim(), "doorbell.dev/v1");
+        let record = format!(r#"{{"apiVersion":"{version}","boot":"{boot}","of":"{of}","steps":[{steps}]}}"#);
+        self.write(&format!("var/lib/doorbell/made/{of}.json"), record.as_bytes());
+    }
+
     pub(crate) fn link(&self, target: &str, path: &str) {
         let path = self.at(path);
         fs::create_dir_all(path.parent().map(Path::to_owned).unwrap()).unwrap();
