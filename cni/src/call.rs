@@ -4,11 +4,9 @@ use std::fmt;
 
 use doorbell_common::claim::Pod;
 use doorbell_common::formats::cni::code;
+use doorbell_common::kernel::link::LinkName;
 
 use crate::failure::Failure;
-
-/// Length of an interface name with its terminating NUL (`IFNAMSIZ` in linux/if.h).
-const INTERFACE_SIZE: usize = 16;
 
 /// What a runtime asks by the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +53,6 @@ impl Call {
     pub fn parse(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
         let missing = |name: &str| Failure::new(code::BAD_ENVIRONMENT, format!("{name} is not set"));
-        let bad = |name: &str, value: &str| {
-            Failure::new(code::BAD_ENVIRONMENT, format!("{name} is malformed: `{value}`"))
-        };
 
         let command = get("CNI_COMMAND").ok_or_else(|| missing("CNI_COMMAND"))?;
         let verb = VERBS.into_iter().find(|(name, _)| *name == command);
@@ -78,9 +73,7 @@ impl Call {
             if !is_container_id(&call.container_id) {
                 return Err(bad("CNI_CONTAINERID", &call.container_id));
             }
-            if !is_interface(&call.interface) {
-                return Err(bad("CNI_IFNAME", &call.interface));
-            }
+            call.link_name()?;
             call.netns = get("CNI_NETNS").unwrap_or_default();
             call.pod = pod(&call.args);
         }
@@ -89,6 +82,15 @@ impl Call {
         }
         Ok(call)
     }
+
+    /// `CNI_IFNAME` as the kernel takes it.
+    pub fn link_name(&self) -> Result<LinkName, Failure> {
+        self.interface.parse().map_err(|_| bad("CNI_IFNAME", &self.interface))
+    }
+}
+
+fn bad(name: &str, value: &str) -> Failure {
+    Failure::new(code::BAD_ENVIRONMENT, format!("{name} is malformed: `{value}`"))
 }
 
 /// The specification's form: alphanumeric, then also `_`, `.` and `-`.
@@ -97,18 +99,15 @@ fn is_container_id(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// What the kernel takes as an interface name (`dev_valid_name` in net/core/dev.c).
-fn is_interface(name: &str) -> bool {
-    let bad = |character: char| character == '/' || character == ':' || character.is_whitespace();
-    name.len() < INTERFACE_SIZE && name != "." && name != ".." && !name.contains(bad)
+/// The value of a key of `CNI_ARGS`, where it has one: `IgnoreUnknown=1;K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;…`
+#[must_use]
+pub fn arg<'a>(args: &'a str, key: &str) -> Option<&'a str> {
+    let mut pairs = args.split(';').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(name, value)| *name == key && !value.is_empty()).map(|(_, value)| value)
 }
 
-/// `IgnoreUnknown=1;K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;…`
 fn pod(args: &str) -> Option<Pod> {
-    let value = |name: &str| {
-        let mut pairs = args.split(';').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| value.to_owned())
-    };
+    let value = |key: &str| arg(args, key).map(str::to_owned);
     Some(Pod { namespace: value("K8S_POD_NAMESPACE")?, name: value("K8S_POD_NAME")? })
 }
 

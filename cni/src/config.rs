@@ -1,15 +1,15 @@
 //! The network configuration, parsed into types: what it asks for makes sense before anything is done.
 
 use doorbell_common::formats::cni::{
-    Delegating, IpamConf, NetConf, RuntimeConfig, VERSIONS, Versioned, code, ip_prefix,
+    AttributesConf, Delegating, IpamConf, NetConf, RuntimeConfig, VERSIONS, Versioned, code, ip_prefix,
 };
 use doorbell_common::formats::descriptor::IpPrefix;
 use doorbell_common::formats::devinfo;
-use doorbell_common::kernel::mac::MacAddress;
 use doorbell_common::subdevice::DeviceId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::attributes::Attributes;
 use crate::device_info::DeviceInfoFile;
 use crate::failure::Failure;
 use crate::ipam;
@@ -23,8 +23,8 @@ pub struct Config {
     pub network: String,
     /// The device that it names.
     pub device: Option<DeviceId>,
-    /// MAC address that the runtime asks for.
-    pub mac: Option<MacAddress>,
+    /// What it asks of the device.
+    pub attributes: Attributes,
     /// The IPAM plugin that gives addresses.
     pub ipam: Option<ipam::Name>,
     /// Addresses that the runtime asks for, where no IPAM plugin gives any.
@@ -36,10 +36,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Parses the configuration of an ADD.
-    pub fn parse(stdin: &[u8]) -> Result<Self, Failure> {
+    /// Parses the configuration of an ADD, with what `CNI_ARGS` adds to it.
+    pub fn parse(stdin: &[u8], args: &str) -> Result<Self, Failure> {
         version(stdin)?;
         let conf: NetConf = decode(stdin)?;
+        let attributes: AttributesConf = decode(stdin)?;
         if conf.name.is_empty() {
             return Err(bad("the network has no name"));
         }
@@ -52,7 +53,7 @@ impl Config {
         let wanted = runtime.ips.as_deref().filter(|_| ipam.is_none()).unwrap_or_default();
         Ok(Self {
             device: device(&conf, &runtime)?,
-            mac: runtime.mac.as_deref().map(mac).transpose()?,
+            attributes: Attributes::parse(&attributes, runtime.mac.as_deref(), args)?,
             ips: ips(wanted)?,
             ipam,
             device_info: runtime.device_info_file.as_deref().map(device_info).transpose()?,
@@ -64,14 +65,12 @@ impl Config {
 
     /// Refuses to give several devices what was asked for one: a MAC address that stands twice is a fault of its own.
     pub fn fits(&self, devices: usize) -> Result<(), Failure> {
-        let asked = [
-            ("mac", self.mac.is_some()),
-            ("ips", !self.ips.is_empty()),
-            ("CNIDeviceInfoFile", self.device_info.is_some()),
-        ];
-        match asked.into_iter().find(|(_, asked)| *asked) {
-            Some((name, _)) if devices > 1 => {
-                Err(bad(format!("runtimeConfig.{name} is for one device, and {devices} are to be wired")))
+        let ips = (!self.ips.is_empty()).then_some("runtimeConfig.ips");
+        let info = self.device_info.as_ref().map(|_| "runtimeConfig.CNIDeviceInfoFile");
+        let mut asked = self.attributes.keys().iter().copied().chain(ips).chain(info);
+        match asked.next() {
+            Some(key) if devices > 1 => {
+                Err(bad(format!("{key} is for one device, and {devices} are to be wired")))
             }
             _ => Ok(()),
         }
@@ -123,10 +122,6 @@ fn ipam(text: &str) -> Result<ipam::Name, Failure> {
     text.parse().map_err(|_| bad(format!("ipam.type `{text}` is no IPAM plugin")))
 }
 
-fn mac(text: &str) -> Result<MacAddress, Failure> {
-    text.parse().map_err(|_| bad(format!("runtimeConfig.mac `{text}` is no MAC address")))
-}
-
 fn device_info(text: &str) -> Result<DeviceInfoFile, Failure> {
     let elsewhere = |_| {
         bad(format!(
@@ -150,7 +145,7 @@ mod tests {
     use super::*;
 
     fn parse(with: &str) -> Result<Config, Failure> {
-        Config::parse(format!(r#"{{"cniVersion":"1.0.0","name":"n"{with}}}"#).as_bytes())
+        Config::parse(format!(r#"{{"cniVersion":"1.0.0","name":"n"{with}}}"#).as_bytes(), "")
     }
 
     fn refused(with: &str) -> (u32, String) {
@@ -183,18 +178,22 @@ mod tests {
 
     #[test]
     fn what_is_for_one_device_is_not_given_to_two() {
-        let conf = parse(r#","runtimeConfig":{"mac":"02:00:00:00:00:01"}"#).unwrap();
-        assert!(conf.fits(0).is_ok() && conf.fits(1).is_ok());
-        let failure = conf.fits(2).unwrap_err();
-        assert_eq!(
-            (failure.code, failure.msg.as_str()),
-            (7, "runtimeConfig.mac is for one device, and 2 are to be wired")
-        );
+        for (with, key) in [
+            (r#","runtimeConfig":{"mac":"02:00:00:00:00:01"}"#, "runtimeConfig.mac"),
+            (r#","runtimeConfig":{"ips":["10.0.0.1/24"]}"#, "runtimeConfig.ips"),
+            (r#","vlan":7"#, "vlan"),
+        ] {
+            let conf = parse(with).unwrap();
+            assert!(conf.fits(0).is_ok() && conf.fits(1).is_ok());
+            let failure = conf.fits(2).unwrap_err();
+            let msg = format!("{key} is for one device, and 2 are to be wired");
+            assert_eq!((failure.code, failure.msg), (7, msg));
+        }
     }
 
     #[test]
     fn bad_configurations_have_their_codes() {
-        let code = |stdin: &[u8]| Config::parse(stdin).unwrap_err().code;
+        let code = |stdin: &[u8]| Config::parse(stdin, "").unwrap_err().code;
         assert_eq!(code(b"{"), code::DECODE);
         assert_eq!(code(br#"{"name":"n"}"#), code::DECODE);
         assert_eq!(code(br#"{"cniVersion":"0.2.0","name":"n"}"#), code::INCOMPATIBLE_VERSION);

@@ -47,7 +47,7 @@ fn release(host: &Host, id: &DeviceId, call: &Call) -> Result<(), Failure> {
         // An ADD that takes the device over at this moment gives it back to its former holder if it fails: `release`
         // waits for its end and looks again.
         Ok(Some(claim)) if is_ours(&claim.holder) || claim.former.as_ref().is_some_and(is_ours) => {
-            hold::release(host, id, &call.container_id, &call.interface)
+            hold::release(host, id, &call.container_id, &call.interface, &call.netns)
         }
         // A disk that fails now may read later, and the claim may be this attachment's.
         Err(error @ ClaimError::Host(_)) => Err(error.into()),

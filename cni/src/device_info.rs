@@ -85,11 +85,11 @@ mod tests {
             Hold::take(&host, &id, Holder { network, container_id, interface, netns, pod }).unwrap();
 
         let path = "/run/k8s.cni.cncf.io/devinfo/cni/c1_net1";
-        let info = DeviceInfo::vf("0000:01:00.1".parse().unwrap(), "0000:01:00.0".parse().unwrap());
+        let info = DeviceInfo::of(&crate::rig::eligible()).unwrap();
         path.parse::<DeviceInfoFile>().unwrap().write(&host, &mut hold, &info).unwrap();
         hold.keep();
         assert_eq!(host.read(path).unwrap(), info.document());
-        hold::release(&host, &id, "c1", "net1").unwrap();
+        hold::release(&host, &id, "c1", "net1", "").unwrap();
         assert!(!host.exists(path));
     }
 

@@ -8,6 +8,9 @@ use doorbell_common::error::chain;
 use doorbell_common::formats::cni::{ErrorReply, VERSIONS, code};
 use doorbell_common::formats::descriptor::DescriptorError;
 use doorbell_common::host::HostError;
+use doorbell_common::kernel::link::LinkError;
+use doorbell_common::kernel::link::vf::VfError;
+use doorbell_common::kernel::netns::NetnsError;
 use doorbell_common::trial::TrialError;
 use serde_json::Value;
 
@@ -25,6 +28,10 @@ pub const TRIAL_FAILED: u32 = 104;
 pub const BAD_CLAIM: u32 = 105;
 /// The verb is part of the protocol and not of this version.
 pub const NOT_IMPLEMENTED: u32 = 106;
+/// The device's network interface could not be moved, or made what it is to be.
+pub const INTERFACE_FAILED: u32 = 107;
+/// The device's PF refuses what is asked of its VF.
+pub const VF_REFUSED: u32 = 108;
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +57,7 @@ impl Failure {
 
     /// With more to tell.
     pub fn with_details(mut self, details: impl AsRef<str>) -> Self {
-        if !self.details.is_empty() {
+        if !self.details.is_empty() && !details.as_ref().is_empty() {
             self.details += "; ";
         }
         self.details += details.as_ref();
@@ -109,5 +116,23 @@ impl From<TrialError> for Failure {
     fn from(error: TrialError) -> Self {
         let code = if error.is_busy() { code::TRY_AGAIN } else { TRIAL_FAILED };
         Self::new(code, chain(&error))
+    }
+}
+
+impl From<NetnsError> for Failure {
+    fn from(error: NetnsError) -> Self {
+        Self::new(INTERFACE_FAILED, chain(&error))
+    }
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        Self::new(INTERFACE_FAILED, chain(&error))
+    }
+}
+
+impl From<VfError> for Failure {
+    fn from(error: VfError) -> Self {
+        Self::new(VF_REFUSED, chain(&error))
     }
 }

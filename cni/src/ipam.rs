@@ -13,6 +13,7 @@ use std::time::Duration;
 use doorbell_common::formats::cni::{ErrorReply, IpamResult, code, ip_prefix};
 use doorbell_common::formats::descriptor::IpPrefix;
 use doorbell_common::host::Host;
+use doorbell_common::kernel::link::Route;
 
 use crate::call::{Call, Verb};
 use crate::child::{self, Said};
@@ -49,6 +50,8 @@ pub struct Lease<'a> {
     pub answer: IpamResult,
     /// The addresses in it.
     pub addresses: Vec<IpPrefix>,
+    /// The routes in it.
+    pub routes: Vec<Route>,
     ipam: &'a Ipam<'a>,
     kept: bool,
 }
@@ -85,8 +88,13 @@ impl<'a> Ipam<'a> {
     /// Leases addresses.
     pub fn add(&'a self) -> Result<Lease<'a>, Failure> {
         // It stands before the call: a plugin that fails, or is killed, may have leased.
-        let mut lease =
-            Lease { answer: IpamResult::default(), addresses: Vec::new(), ipam: self, kept: false };
+        let mut lease = Lease {
+            answer: IpamResult::default(),
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            ipam: self,
+            kept: false,
+        };
         let said = self.run(Verb::Add)?;
         let unreadable = || Failure::new(code::DECODE, format!("the answer of {} can't be read", self.title));
         lease.answer = serde_json::from_slice(&said.stdout).map_err(|error| unreadable().because(&error))?;
@@ -98,6 +106,8 @@ impl<'a> Ipam<'a> {
         if lease.addresses.is_empty() {
             return Err(unreadable().with_details("it has no address"));
         }
+        let none = |route: String| unreadable().with_details(format!("{route} is no route"));
+        lease.routes = lease.answer.routes().map_err(none)?;
         Ok(lease)
     }
 
@@ -151,4 +161,4 @@ impl Drop for Lease<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

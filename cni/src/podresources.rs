@@ -125,4 +125,4 @@ fn pause() -> Duration {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

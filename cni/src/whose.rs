@@ -107,4 +107,4 @@ fn choose(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use doorbell_cni::Failure;
 use doorbell_cni::config::Config;
+use doorbell_common::kernel::link::vf::VfChange;
 
 fn stdin(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.json"))).unwrap()
@@ -18,13 +19,17 @@ fn stdin(name: &str) -> Vec<u8> {
 
 /// What is understood, a line a field that is there.
 fn understood(name: &str) -> Result<String, Failure> {
-    let config = Config::parse(&stdin(name))?;
+    let config = Config::parse(&stdin(name), "")?;
     let mut lines = vec![format!("{} {}", config.cni_version, config.network)];
     let mut tell = |field: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("{field} {value}")));
     };
     tell("device", config.device.map(|id| id.to_string()));
-    tell("mac", config.mac.map(|mac| mac.to_string()));
+    let asked = &config.attributes;
+    tell("asked by", Some(asked.keys().join(", ")).filter(|keys| !keys.is_empty()));
+    tell("mtu", asked.mtu.map(|mtu| mtu.to_string()));
+    let change = asked.change();
+    tell("of the VF", (change != VfChange::default()).then(|| serde_json::to_string(&change).unwrap()));
     for ip in config.ips {
         tell("ip", Some(format!("{}/{}", ip.address, ip.prefix)));
     }
@@ -37,7 +42,8 @@ fn understood(name: &str) -> Result<String, Failure> {
 const MULTUS_1_1_0: &str = "\
 1.1.0 fast
 device 0000:01:00.1
-mac 02:00:00:56:d9:03
+asked by runtimeConfig.mac
+of the VF {\"mac\":\"02:00:00:56:d9:03\"}
 ip 10.56.217.3/24
 ip fd00:217::3/64
 info /var/run/k8s.cni.cncf.io/devinfo/cni/default-fast-7f3a9c_net1";
@@ -45,7 +51,18 @@ info /var/run/k8s.cni.cncf.io/devinfo/cni/default-fast-7f3a9c_net1";
 const MULTUS_0_3_1: &str = "\
 0.3.1 fast
 device 0000:01:00.2
-mac 02:00:00:56:d9:04";
+asked by runtimeConfig.mac
+of the VF {\"mac\":\"02:00:00:56:d9:04\"}";
+
+/// As the operator of sriov-cni renders a network, taken over with another `type`.
+const AS_SRIOV_CNI: &str = "\
+1.0.0 fast
+device 0000:01:00.1
+asked by args.cni.mac, mtu, vlan, vlanQoS, vlanProto, spoofchk, trust, min_tx_rate, max_tx_rate, link_state
+mtu 9000
+of the VF {\"mac\":\"02:00:00:56:d9:05\",\"vlan\":{\"id\":100,\"qos\":3,\"protocol\":\"802.1ad\"},\
+\"rate\":{\"min\":100,\"max\":1000},\"spoofCheck\":true,\"trust\":false,\"linkState\":\"enable\"}
+ipam host-local";
 
 const MULTUS_WITH_IPAM: &str = "\
 1.0.0 fast
@@ -53,9 +70,12 @@ device 0000:01:00.1
 info /run/k8s.cni.cncf.io/devinfo/cni/default-fast-7f3a9c_net1
 ipam host-local";
 
+/// An operator writes VLAN 0 for none.
 const MULTUS_CAPABILITY_ONLY: &str = "\
 1.1.0 fast
-device 0000:01:00.3";
+device 0000:01:00.3
+asked by vlan
+of the VF {\"vlan\":{\"id\":0,\"qos\":0,\"protocol\":\"802.1q\"}}";
 
 const CHAINED_BY_CONTAINERD: &str = r#"1.0.0 pod-network
 chained after {"cniVersion":"1.0.0","#;
@@ -67,6 +87,7 @@ fn what_the_field_passes_is_understood() {
         ("multus_0.3.1", MULTUS_0_3_1),
         ("multus_with_ipam", MULTUS_WITH_IPAM),
         ("multus_capability_only", MULTUS_CAPABILITY_ONLY),
+        ("as_sriov_cni", AS_SRIOV_CNI),
         ("chained_by_containerd", CHAINED_BY_CONTAINERD),
     ] {
         assert_eq!(understood(name).unwrap(), snapshot, "{name}");
@@ -92,6 +113,7 @@ fn what_is_hostile_is_refused_with_7() {
         ("ipam_is_a_path", "ipam.type `../../bin/sh` is no IPAM plugin"),
         ("ipam_is_doorbell", "ipam.type `doorbell` is no IPAM plugin"),
         ("ipam_in_a_chain", "a chained doorbell takes no ipam"),
+        ("vlan_is_text", r#"vlan "100" is no number from 0 to 4094"#),
         ("mac_is_short", "runtimeConfig.mac `02:00:00:56:d9` is no MAC address"),
         ("ip_without_prefix", "runtimeConfig.ips[0] `10.56.217.3` is no address with a prefix length"),
     ] {

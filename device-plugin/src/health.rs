@@ -134,7 +134,7 @@ impl Watched {
 
 /// Devices that somebody has open who has no claim to them, with who that is.
 async fn strangers(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> BTreeMap<DeviceId, String> {
-    let held = process::holders(host, nodes.keys().map(String::as_str).collect());
+    let held = process::holders(host, &nodes.keys().map(String::as_str).collect());
     let mut strangers: BTreeMap<DeviceId, String> = BTreeMap::new();
     for (node, holder) in held {
         if let Some(id) = nodes.get(&node)

@@ -4,6 +4,8 @@
 //! CNI writes it; the plugin reads it. An undo step is on disk before the change that it undoes is made, so a killed
 //! ADD leaves nothing that DEL does not know of.
 
+mod undo;
+
 use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,6 +18,8 @@ use crate::formats::{self, descriptor};
 use crate::host::{self, Host, HostError};
 use crate::kernel::boot;
 use crate::subdevice::DeviceId;
+
+pub use undo::{Addressed, Netdev, Undo, Vf};
 
 const FOLDER: &str = "/var/lib/doorbell/claims";
 const SUFFIX: &str = ".json";
@@ -69,16 +73,6 @@ pub struct Pod {
     pub name: String,
 }
 
-/// A change that an attachment made, by what takes it back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Undo {
-    /// Remove `attachment.json` from the device's descriptor.
-    RemoveAttachment,
-    /// Remove the attachment's device-info file, which lies where the runtime said.
-    RemoveDeviceInfo(String),
-}
-
 /// Why a claim can't be read or locked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
@@ -125,6 +119,11 @@ impl Claim {
     pub fn new(host: &Host, id: DeviceId, holder: Holder) -> host::Result<Self> {
         let (api_version, boot) = (API_VERSION.to_owned(), boot::id(host)?);
         Ok(Self { api_version, id, boot, holder, former: None, undo: Vec::new() })
+    }
+
+    /// Whether it was made in this boot: network namespaces, and what was done to interfaces and VFs, outlive none.
+    pub fn is_of_this_boot(&self, host: &Host) -> host::Result<bool> {
+        Ok(boot::id(host)? == self.boot)
     }
 }
 
@@ -189,8 +188,8 @@ pub fn write(host: &Host, claim: &Claim) -> Result<(), ClaimError> {
 /// The claim on a device that was made in this boot, if it has one.
 pub fn of_this_boot(host: &Host, id: &DeviceId) -> Result<Option<Claim>, ClaimError> {
     let Some(claim) = read(host, id)? else { return Ok(None) };
-    let boot = boot::id(host)?;
-    Ok(Some(claim).filter(|claim| claim.boot == boot))
+    let this = claim.is_of_this_boot(host)?;
+    Ok(Some(claim).filter(|_| this))
 }
 
 /// Whether somebody may be using the device now: no process that a claim of an earlier boot speaks of is left. A claim
@@ -214,6 +213,8 @@ pub fn path(id: &DeviceId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::link::vf::VfChange;
+    use crate::kernel::mac::MacAddress;
 
     fn claim() -> Claim {
         let boot = "b1".to_owned();
@@ -222,7 +223,23 @@ mod tests {
             ["net", "c1", "eth0", "/var/run/netns/a"].map(str::to_owned);
         let holder = Holder { network, container_id, interface, netns, pod };
         let id = "0000:01:00.1".parse().unwrap();
-        let undo = vec![Undo::RemoveAttachment, Undo::RemoveDeviceInfo("/run/a".to_owned())];
+        let home = "/sys/bus/pci/devices/0000:01:00.1".to_owned();
+        let mac: MacAddress = [2, 0, 0, 0, 0, 1].into();
+        let vf = Vf {
+            pf: "0000:01:00.0".parse().unwrap(),
+            index: 0,
+            was: VfChange { trust: Some(false), ..Default::default() },
+            interface: Some(Addressed { home: home.clone(), mac }),
+        };
+        let [name, inside] = ["enp1s0v0", "net1"].map(|name| name.parse().unwrap());
+        let device = Some("0000:01:00.1".to_owned());
+        let netdev = Netdev { name, inside, mac: Some(mac), mtu: 1500, up: true, device, home };
+        let undo = vec![
+            Undo::RemoveAttachment,
+            Undo::RemoveDeviceInfo("/run/a".to_owned()),
+            Undo::Vf(vf),
+            Undo::Netdev(netdev),
+        ];
         let former = Some(Holder { container_id: "c0".to_owned(), ..holder.clone() });
         Claim { api_version: API_VERSION.to_owned(), id, boot, holder, former, undo }
     }

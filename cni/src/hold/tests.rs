@@ -28,10 +28,12 @@ impl Node {
         Hold::take(&self.host, &self.id, holder(container)).unwrap()
     }
 
+    fn file(&self) -> String {
+        file(&self.id, &Undo::RemoveAttachment).unwrap()
+    }
+
     fn attach(&self, hold: &mut Hold<'_>, content: &str) -> Result<(), Failure> {
-        hold.change(Undo::RemoveAttachment, || {
-            Ok(self.host.replace(file(&self.id, &Undo::RemoveAttachment), content.as_bytes())?)
-        })
+        hold.change(Undo::RemoveAttachment, || Ok(self.host.replace(self.file(), content.as_bytes())?))
     }
 
     fn inform(&self, hold: &mut Hold<'_>, file: &str) -> Result<(), Failure> {
@@ -46,7 +48,7 @@ impl Node {
     }
 
     fn attachment(&self) -> Option<String> {
-        self.host.read_text_if_any(file(&self.id, &Undo::RemoveAttachment)).unwrap()
+        self.host.read_text_if_any(self.file()).unwrap()
     }
 
     fn held_by(&self) -> Option<String> {
@@ -54,7 +56,7 @@ impl Node {
     }
 
     fn del(&self, container: &str) {
-        release(&self.host, &self.id, container, "eth0").unwrap();
+        release(&self.host, &self.id, container, "eth0", "").unwrap();
     }
 }
 
@@ -132,7 +134,7 @@ fn a_file_is_given_back_to_the_byte() {
     let mut hold = node.take("c2");
     node.attach(&mut hold, "two\n").unwrap();
     drop(hold);
-    assert_eq!(node.host.read(file(&node.id, &Undo::RemoveAttachment)).unwrap(), b"one\n");
+    assert_eq!(node.host.read(node.file()).unwrap(), b"one\n");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use doorbell_common::formats::cni::AddResult;
+use doorbell_common::formats::cni::{AddResult, Interface};
 use serde_json::{Value, json};
 
 use super::*;
@@ -66,7 +66,7 @@ impl Node {
 
 /// Written by another process: were a file of ours open for writing in a child of a test beside this one, the kernel
 /// would not start it (ETXTBSY).
-fn write_program(path: &Path, text: &str) {
+pub(crate) fn write_program(path: &Path, text: &str) {
     let write = r#"printf %s "$1" >"$2" && chmod 755 "$2""#;
     let written = Command::new("/bin/sh").args(["-c", write, "sh", text]).arg(path).status().unwrap();
     assert!(written.success());
@@ -232,7 +232,9 @@ fn the_document_of_a_sole_network_is_what_containerd_needs() {
         let node = Node::answering(&answer.to_string());
         let ipam = node.ipam();
         let lease = ipam.add().unwrap();
-        let result = AddResult::one(version, "eth0", "/run/netns/a", Some("0000:01:00.1".to_owned()));
+        let [name, sandbox] = ["eth0", "/run/netns/a"].map(str::to_owned);
+        let pci_id = Some("0000:01:00.1".to_owned());
+        let result = AddResult::one(version, Interface { name, mac: None, mtu: None, sandbox, pci_id });
         let document: Value = serde_json::from_str(&result.with(&lease.answer).document()).unwrap();
         let mut interface = json!({ "name": "eth0", "sandbox": "/run/netns/a" });
         if version == "1.1.0" {

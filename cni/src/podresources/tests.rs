@@ -79,15 +79,9 @@ fn pod(namespace: &str, name: &str, ids: &[&str]) -> PodResources {
 impl Kubelet {
     fn new<const N: usize>(gets: [Result<Vec<&'static str>, Status>; N], listed: Vec<PodResources>) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let host = Host::at(root.path());
-        host.make_folder("/var/lib/kubelet/pod-resources").unwrap();
         let calls = Calls::default();
         let service = Service { gets: Mutex::new(gets.into()), listed, calls: calls.clone() };
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(async { UnixListener::bind(host.path(SOCKET)).unwrap() });
-        let server = tonic::transport::Server::builder().add_service(PodResourcesListerServer::new(service));
-        runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+        let runtime = serve(&Host::at(root.path()), service);
         Self { root, calls, _runtime: runtime }
     }
 
@@ -99,6 +93,21 @@ impl Kubelet {
     fn calls(&self) -> Vec<&'static str> {
         self.calls.lock().unwrap().clone()
     }
+}
+
+fn serve(host: &Host, service: Service) -> tokio::runtime::Runtime {
+    host.make_folder("/var/lib/kubelet/pod-resources").unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(async { UnixListener::bind(host.path(SOCKET)).unwrap() });
+    let server = tonic::transport::Server::builder().add_service(PodResourcesListerServer::new(service));
+    runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+    runtime
+}
+
+/// For tests of whole calls: a kubelet that gives `default/a` these devices, for as long as what it returns lives.
+pub(crate) fn serve_devices(host: &Host, ids: &[&'static str]) -> tokio::runtime::Runtime {
+    let gets = Mutex::new(VecDeque::from([Ok(ids.to_vec())]));
+    serve(host, Service { gets, listed: Vec::new(), calls: Calls::default() })
 }
 
 fn held_by(host: &Host) -> Result<Vec<String>, (u32, String)> {

@@ -3,11 +3,12 @@
 use doorbell_common::allocation::{Allocation, By};
 use doorbell_common::formats;
 use doorbell_common::formats::descriptor::{
-    Access, Doorbell, Effective, Isolation, Locked, Mediation, Memory, Registers,
+    Access, Area, Doorbell, Effective, Isolation, Locked, Mediation, Memory, Registers,
 };
 use doorbell_common::isolation::Class;
 use doorbell_common::kernel::iommu::GroupId;
-use doorbell_common::kernel::vfio::Nodes;
+use doorbell_common::kernel::vfio;
+use doorbell_common::subdevice::{Nodes, Parent};
 
 use super::*;
 
@@ -60,10 +61,11 @@ fn pod() -> Pod {
 }
 
 fn nodes(group: u32) -> Nodes {
-    Nodes::Group { group: format!("/dev/vfio/{group}"), container: "/dev/vfio/vfio".to_owned() }
+    let (group, container) = (format!("/dev/vfio/{group}"), "/dev/vfio/vfio".to_owned());
+    Nodes::Vfio(vfio::Nodes::Group { group, container })
 }
 
-fn device(id: &str) -> Device {
+pub(crate) fn device(id: &str) -> Device {
     let id: DeviceId = id.parse().unwrap();
     Device {
         api_version: "doorbell.dev/v1".to_owned(),
@@ -72,22 +74,28 @@ fn device(id: &str) -> Device {
         resource: "doorbell.dev/fast".to_owned(),
         access: Access::Vfio,
         nodes: nodes(7),
-        pci_address: id.as_str().parse().unwrap(),
-        iommu_group: GroupId(7),
+        parent: Parent::Vf(id.as_str().parse().unwrap()),
+        vdpa: None,
+        mdev: None,
+        pci_address: id.as_str().parse().ok(),
+        iommu_group: Some(GroupId(7)),
         isolation: Isolation { class: Class::IommuRid, reason: String::new() },
         registers: Registers::Exposed,
         mediation: Mediation::None,
         doorbell: Doorbell {
             verdict: "exclusive".to_owned(),
             reason: String::new(),
-            region: 4,
-            offset: 0x3000,
-            length: 0x1000,
-            stride: 4,
-            granularity: doorbell_common::doorbell::Granularity::Device,
             effective: Effective::Direct,
+            effective_reason: String::new(),
+            area: Some(Area {
+                region: 4,
+                offset: 0x3000,
+                length: 0x1000,
+                stride: 4,
+                granularity: doorbell_common::doorbell::Granularity::Device,
+            }),
         },
-        virtio_type: 1,
+        virtio_type: Some(1),
         numa_node: None,
         memory: Memory { page_size: 0x1000, locked: Locked::MemlockUnlessIpcLock },
     }
@@ -197,7 +205,7 @@ fn a_record_of_another_resource_makes_no_device_ours() {
 
 #[test]
 fn the_kubelet_is_not_asked_on_a_node_without_our_devices() {
-    let conf = Config::parse(br#"{"cniVersion":"1.0.0","name":"n","prevResult":{}}"#).unwrap();
+    let conf = Config::parse(br#"{"cniVersion":"1.0.0","name":"n","prevResult":{}}"#, "").unwrap();
     assert_eq!(devices(&Node::new().host, &pod(), &conf), Ok(vec![]));
     // No kubelet is there: being asked shows.
     for node in [Node::new().describe(ONE), Node::new().record(ONE, FAST, By::Cdi)] {
@@ -207,7 +215,7 @@ fn the_kubelet_is_not_asked_on_a_node_without_our_devices() {
 
 #[test]
 fn a_named_device_is_known_by_its_record_too() {
-    let conf = Config::parse(br#"{"cniVersion":"1.0.0","name":"n","deviceID":"0000:01:00.1"}"#).unwrap();
+    let conf = Config::parse(br#"{"cniVersion":"1.0.0","name":"n","deviceID":"0000:01:00.1"}"#, "").unwrap();
     assert_eq!(devices(&Node::new().host, &pod(), &conf).unwrap_err().code, NO_SUCH_DEVICE);
     let node = Node::new().record(ONE, FAST, By::Cdi);
     assert_eq!(devices(&node.host, &pod(), &conf).unwrap_err().code, code::TRY_AGAIN);

@@ -189,9 +189,11 @@ const MACHINE_ID: &str = "/etc/machine-id";
 /// The same at each start, another on each machine: locally administered, unicast.
 fn derived_mac(host: &Host, name: &VdpaName) -> Result<MacAddress, String> {
     const NAMESPACE: uuid::Uuid = uuid::uuid!("f3a54d0e-58b6-4a55-9a07-9f1cb7d9c0d4");
-    let machine = host
-        .read_text("/etc/machine-id")
-        .map_err(|error| format!("a MAC address is derived from the machine's id, and {}", chain(&error)))?;
+    let derived = |why: String| format!("a MAC address is derived from the machine's id, and {why}");
+    let machine = host.read_text(MACHINE_ID).map_err(|error| derived(chain(&error)))?;
+    if machine.is_empty() {
+        return Err(derived(format!("{MACHINE_ID} is empty")));
+    }
     let drawn = uuid::Uuid::new_v5(&NAMESPACE, format!("{machine}/{name}").as_bytes());
     let [first, second, third, fourth, fifth, sixth, ..] = *drawn.as_bytes();
     Ok([first & 0xfc | 0x02, second, third, fourth, fifth, sixth].into())

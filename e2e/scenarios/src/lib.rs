@@ -10,6 +10,7 @@ mod granularity;
 mod guards;
 pub mod host;
 mod isolation;
+mod killed;
 mod kubelet_restart;
 mod late_del;
 mod main_job;
@@ -21,6 +22,7 @@ mod rig;
 mod sharing;
 mod sole_network;
 mod story;
+mod stray;
 mod testpmd;
 mod ways;
 
@@ -55,7 +57,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 20] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -74,6 +76,8 @@ pub const SCENARIOS: [Scenario; 18] = [
     scenario!(memlock::memlock on Machine::new([Pf::virtio(4)?])),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
+    scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),
+    scenario!(killed::killed on Machine::new([Pf::virtio_page_per_vq(1)?])),
 ];
 
 /// The scenario of that name.

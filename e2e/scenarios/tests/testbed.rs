@@ -103,3 +103,13 @@ fn dpdk_answers_pings_on_the_vf_that_it_was_given() {
 fn a_consumer_maps_what_it_may_lock_and_more_with_the_capability() {
     scenario("memlock");
 }
+
+#[test]
+fn a_device_that_a_stranger_holds_is_unhealthy_and_nothing_is_taken_away_under_it() {
+    scenario("stray");
+}
+
+#[test]
+fn a_plugin_killed_at_any_step_of_preparing_comes_to_the_same_state() {
+    scenario("killed");
+}

@@ -2,18 +2,18 @@
 //!
 //! Follows the CNI specification 1.1.0. stdout carries one JSON document or nothing; an error is a document too.
 
-use std::net::IpAddr;
+mod ipam;
+mod result;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
-use super::descriptor::IpPrefix;
+pub use ipam::{IpamConf, IpamResult, ip_prefix};
+pub use result::{AddResult, Interface, PreviousResult};
 
 /// Versions that are spoken, oldest first.
 pub const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
-/// The version with `pciID`, `mtu` and `socketPath` in a result's interfaces.
-const WITH_PCI_ID: &str = "1.1.0";
 
 /// Error codes of the specification.
 pub mod code {
@@ -96,19 +96,48 @@ pub struct Delegating {
     pub ipam: Option<IpamConf>,
 }
 
-/// The part of `ipam` that every plugin has; the rest is its own. Field and meta-plugins write `{}` for none.
-#[derive(Debug, Clone, Deserialize)]
-pub struct IpamConf {
-    #[serde(rename = "type")]
-    kind: Option<String>,
+/// The part of a configuration that asks something of the device: the keys of sriov-cni, each as it came.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct AttributesConf {
+    /// MAC address.
+    pub mac: Option<Value>,
+    /// Bytes of the largest packet.
+    pub mtu: Option<Value>,
+    /// Number of the VLAN.
+    pub vlan: Option<Value>,
+    /// Priority of its tags.
+    #[serde(rename = "vlanQoS")]
+    pub vlan_qos: Option<Value>,
+    /// What its tags are.
+    #[serde(rename = "vlanProto")]
+    pub vlan_protocol: Option<Value>,
+    /// Whether the VF sends under its own address only.
+    #[serde(rename = "spoofchk")]
+    pub spoof_check: Option<Value>,
+    /// Whether the VF may do what concerns others.
+    pub trust: Option<Value>,
+    /// Mbit/s that it has for sure.
+    pub min_tx_rate: Option<Value>,
+    /// Mbit/s that it has at most.
+    pub max_tx_rate: Option<Value>,
+    /// The link that it sees.
+    pub link_state: Option<Value>,
+    /// What a user asks of the network at run time.
+    pub args: Option<Args>,
 }
 
-/// What an IPAM plugin answers to ADD. Interfaces in it mean nothing.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub struct IpamResult {
-    ips: Option<Vec<Map<String, Value>>>,
-    routes: Option<Vec<Value>>,
-    dns: Option<Map<String, Value>>,
+/// `args` of a configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Args {
+    /// The conventional keys.
+    pub cni: Option<CniArgs>,
+}
+
+/// `args.cni` of a configuration (CONVENTIONS.md of the CNI project).
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct CniArgs {
+    /// MAC address.
+    pub mac: Option<Value>,
 }
 
 /// Capabilities that the runtime fills in.
@@ -124,42 +153,6 @@ pub struct RuntimeConfig {
     /// Where the attachment's device-info file is to be, with the capability of that name.
     #[serde(rename = "CNIDeviceInfoFile")]
     pub device_info_file: Option<String>,
-}
-
-/// The result of an ADD that is not chained.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AddResult {
-    cni_version: String,
-    interfaces: Vec<Interface>,
-    ips: Vec<Map<String, Value>>,
-    routes: Vec<Value>,
-    dns: Map<String, Value>,
-}
-
-/// An interface in a result.
-#[derive(Debug, Clone, Serialize)]
-pub struct Interface {
-    name: String,
-    sandbox: String,
-    #[serde(rename = "pciID", skip_serializing_if = "Option::is_none")]
-    pci_id: Option<String>,
-}
-
-impl IpamConf {
-    /// The plugin's name, where there is one.
-    #[must_use]
-    pub fn named(&self) -> Option<&str> {
-        self.kind.as_deref().filter(|name| !name.is_empty())
-    }
-}
-
-impl IpamResult {
-    /// Its addresses, each with its `address` and what else the plugin says of it.
-    #[must_use]
-    pub fn ips(&self) -> &[Map<String, Value>] {
-        self.ips.as_deref().unwrap_or_default()
-    }
 }
 
 impl ErrorReply {
@@ -184,53 +177,6 @@ impl VersionReply {
     }
 }
 
-/// An address with its prefix length as the protocol writes it: `10.0.0.2/24`.
-#[must_use]
-pub fn ip_prefix(text: &str) -> Option<IpPrefix> {
-    let (address, prefix) = text.split_once('/')?;
-    let address: IpAddr = address.parse().ok()?;
-    // `+24` parses as a number.
-    let digits = prefix.bytes().all(|digit| digit.is_ascii_digit());
-    let prefix = prefix.parse().ok().filter(|_| digits)?;
-    let bits = if address.is_ipv4() { 32 } else { 128 };
-    (prefix <= bits).then_some(IpPrefix { address, prefix })
-}
-
 fn to_json<T: Serialize>(document: &T) -> String {
     serde_json::to_string(document).expect("these types have string keys and no failing serializer")
-}
-
-impl AddResult {
-    /// As JSON.
-    #[must_use]
-    pub fn document(&self) -> String {
-        to_json(self)
-    }
-
-    /// One interface: the consumer drives the device itself, and gives it what addresses there are.
-    #[must_use]
-    pub fn one(version: &str, name: &str, sandbox: &str, pci_id: Option<String>) -> Self {
-        let pci_id = pci_id.filter(|_| version == WITH_PCI_ID);
-        let interface = Interface { name: name.to_owned(), sandbox: sandbox.to_owned(), pci_id };
-        Self {
-            cni_version: version.to_owned(),
-            interfaces: vec![interface],
-            ips: Vec::new(),
-            routes: Vec::new(),
-            dns: Map::new(),
-        }
-    }
-
-    /// With the addresses, routes and name servers that an IPAM plugin gave, as it gave them: which keys an address
-    /// has changed between the versions, and both speak the same one.
-    #[must_use]
-    pub fn with(mut self, ipam: &IpamResult) -> Self {
-        self.ips = ipam.ips().to_owned();
-        for ip in &mut self.ips {
-            ip.insert("interface".to_owned(), Value::from(0));
-        }
-        self.routes = ipam.routes.clone().unwrap_or_default();
-        self.dns = ipam.dns.clone().unwrap_or_default();
-        self
-    }
 }

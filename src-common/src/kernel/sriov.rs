@@ -132,7 +132,8 @@ pub fn enable(host: &Host, pf: PciAddress, wanted: u32) -> Result<u32, EnableErr
     if made < wanted { Err(EnableError::Fewer { pf, wanted, made }) } else { Ok(made) }
 }
 
-fn vfs(host: &Host, pf: PciAddress) -> host::Result<Vec<(u32, PciAddress)>> {
+/// The VFs that a PF has made, by number.
+pub fn vfs(host: &Host, pf: PciAddress) -> host::Result<Vec<(u32, PciAddress)>> {
     let folder = folder(pf);
     let mut vfs = Vec::new();
     for name in host.list(&folder)? {

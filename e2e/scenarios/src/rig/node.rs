@@ -79,6 +79,14 @@ fn install_cni(conflist: &str) -> Result<()> {
     Ok(())
 }
 
+/// Loads what vDPA pools need, as an administrator would.
+pub(crate) async fn vdpa_modules() -> Result<()> {
+    for module in ["vdpa", "vp_vdpa", "vhost_vdpa", "virtio_vdpa"] {
+        command("modprobe", &[module]).await?;
+    }
+    Ok(())
+}
+
 /// Makes VFs without a driver, as somebody does who is not the plugin; the kernel takes another number by way of 0 only.
 pub(crate) fn make_vfs(pf: &str, count: u32) -> Result<()> {
     let folder = pci::folder(pf.parse()?);

@@ -30,15 +30,27 @@ pub(crate) struct Plugin {
 impl Plugin {
     /// Loads the driver as an administrator would, writes the config and starts the plugin.
     pub(crate) async fn start(config: &str) -> Result<Self> {
+        Self::start_under(&[], config).await
+    }
+
+    /// Likewise, by another program that is given its command line.
+    pub(crate) async fn start_under(by: &[&str], config: &str) -> Result<Self> {
         command("modprobe", &["vfio-pci"]).await?;
         write_config(config)?;
-        let child = Command::new(program())
-            .args(["run", "--config", CONFIG])
+        let program = program();
+        let mut words = by.iter().copied().chain([program.as_str(), "run", "--config", CONFIG]);
+        let child = Command::new(words.next().context("no program")?)
+            .args(words)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .context("start the plugin")?;
         Ok(Self { child })
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait().await?)
     }
 
     /// Sends SIGTERM and waits for the end.

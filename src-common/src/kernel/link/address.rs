@@ -1,11 +1,12 @@
 //! IP addresses and routes of a link.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -41,24 +42,36 @@ fn new_address(index: u32, (ip, prefix): (IpAddr, u8)) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewAddress(message)
 }
 
-/// Sends what is for a destination out of a link, which is up: through a gateway, or, where there is none, to its
-/// neighbours themselves (scope `link`). EEXIST where such a route stands.
-pub fn add_route(
-    netlink: &mut Netlink,
-    index: u32,
-    destination: (IpAddr, u8),
-    gateway: Option<IpAddr>,
-) -> Result<(), LinkError> {
-    let outcome = netlink.request(NLM_F_CREATE | NLM_F_EXCL, new_route(index, destination, gateway));
+/// A route by a link. What is `None` is the kernel's to choose, or does not apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Where to, with the length of the prefix in bits.
+    pub destination: (IpAddr, u8),
+    /// Through whom; where there is none, to its neighbours themselves.
+    pub gateway: Option<IpAddr>,
+    /// Which of several routes to one destination goes first: the lowest.
+    pub priority: Option<u32>,
+    /// Bytes of the largest packet.
+    pub mtu: Option<u32>,
+    /// Bytes of a TCP segment that peers are told to keep to.
+    pub mss: Option<u32>,
+    /// Number of the table that it is in; the main one.
+    pub table: Option<u32>,
+    /// How far the destination is (`rtnetlink(7)`); universe with a gateway, else link.
+    pub scope: Option<u8>,
+}
+
+/// Sends what is for a destination out of a link, which is up. EEXIST where such a route stands.
+pub fn add_route(netlink: &mut Netlink, index: u32, route: &Route) -> Result<(), LinkError> {
+    let outcome = netlink.request(NLM_F_CREATE | NLM_F_EXCL, new_route(index, route));
     outcome.map(drop).map_err(|source| {
-        let (ip, prefix) = destination;
-        let through = gateway.map(|gateway| format!(" through {gateway}")).unwrap_or_default();
-        let doing = format!("add a route to {ip}/{prefix}{through} by link {}", called(netlink, index));
+        let doing = format!("add a route to {route} by link {}", called(netlink, index));
         LinkError::Kernel { doing, source }
     })
 }
 
-fn new_route(index: u32, (ip, prefix): (IpAddr, u8), gateway: Option<IpAddr>) -> RouteNetlinkMessage {
+fn new_route(index: u32, route: &Route) -> RouteNetlinkMessage {
+    let (ip, prefix) = route.destination;
     let mut message = RouteMessage::default();
     message.header.address_family = family(ip);
     message.header.destination_prefix_length = prefix;
@@ -66,11 +79,36 @@ fn new_route(index: u32, (ip, prefix): (IpAddr, u8), gateway: Option<IpAddr>) ->
     // What ip(8) writes, and the reference plugins with it.
     message.header.protocol = RouteProtocol::Boot;
     message.header.kind = RouteType::Unicast;
-    message.header.scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+    let near = if route.gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+    message.header.scope = route.scope.map_or(near, RouteScope::from);
     message.attributes.push(RouteAttribute::Destination(ip.into()));
-    message.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+    message.attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
     message.attributes.push(RouteAttribute::Oif(index));
+    message.attributes.extend(route.priority.map(RouteAttribute::Priority));
+    let metrics = [route.mtu.map(RouteMetric::Mtu), route.mss.map(RouteMetric::Advmss)];
+    let metrics: Vec<RouteMetric> = metrics.into_iter().flatten().collect();
+    if !metrics.is_empty() {
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    // It goes before the header's, which has 8 bits.
+    message.attributes.extend(route.table.map(RouteAttribute::Table));
     RouteNetlinkMessage::NewRoute(message)
+}
+
+impl Route {
+    /// A route without anything special.
+    #[must_use]
+    pub fn to(destination: (IpAddr, u8), gateway: Option<IpAddr>) -> Self {
+        Self { destination, gateway, priority: None, mtu: None, mss: None, table: None, scope: None }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ip, prefix) = self.destination;
+        write!(f, "{ip}/{prefix}")?;
+        self.gateway.map_or(Ok(()), |gateway| write!(f, " through {gateway}"))
+    }
 }
 
 fn family(ip: IpAddr) -> AddressFamily {

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes of a name with its NUL (IFNAMSIZ).
 const SIZE: usize = 16;
 
 /// A name that the kernel takes for a link.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct LinkName(String);
 
 /// Why a text is none.
@@ -33,6 +36,20 @@ impl FromStr for LinkName {
         } else {
             Err(BadName(text.to_owned()))
         }
+    }
+}
+
+impl TryFrom<String> for LinkName {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        text.parse()
+    }
+}
+
+impl From<LinkName> for String {
+    fn from(name: LinkName) -> Self {
+        name.0
     }
 }
 

@@ -69,16 +69,28 @@ fn addresses_are_given_as_ip_gives_them() {
 #[test]
 #[rustfmt::skip]
 fn routes_are_added_as_ip_adds_them() {
-    assert_eq!(bytes(&new_route(5, (ip("10.1.0.0"), 16), None)), [
+    assert_eq!(bytes(&new_route(5, &Route::to((ip("10.1.0.0"), 16), None))), [
         2, 16, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0, // AF_INET, /16, main table, boot, scope link, unicast
         8, 0, 1, 0, 10, 1, 0, 0, // RTA_DST
         8, 0, 4, 0, 5, 0, 0, 0, // RTA_OIF
     ]);
-    assert_eq!(bytes(&new_route(5, (ip("0.0.0.0"), 0), Some(ip("10.0.0.1")))), [
+    assert_eq!(bytes(&new_route(5, &Route::to((ip("0.0.0.0"), 0), Some(ip("10.0.0.1"))))), [
         2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0, // scope universe
         8, 0, 1, 0, 0, 0, 0, 0, // RTA_DST
         8, 0, 5, 0, 10, 0, 0, 1, // RTA_GATEWAY
         8, 0, 4, 0, 5, 0, 0, 0, // RTA_OIF
+    ]);
+    let special = Route {
+        priority: Some(100), mtu: Some(1400), mss: Some(1360), table: Some(1000), scope: Some(200),
+        ..Route::to((ip("10.1.0.0"), 16), None)
+    };
+    assert_eq!(bytes(&new_route(5, &special)), [
+        2, 16, 0, 0, 254, 3, 200, 1, 0, 0, 0, 0, // scope site
+        8, 0, 1, 0, 10, 1, 0, 0, // RTA_DST
+        8, 0, 4, 0, 5, 0, 0, 0, // RTA_OIF
+        8, 0, 6, 0, 100, 0, 0, 0, // RTA_PRIORITY
+        20, 0, 8, 0, 8, 0, 2, 0, 0x78, 5, 0, 0, 8, 0, 8, 0, 0x50, 5, 0, 0, // RTA_METRICS: RTAX_MTU, RTAX_ADVMSS
+        8, 0, 15, 0, 0xe8, 3, 0, 0, // RTA_TABLE
     ]);
 }
 
@@ -135,10 +147,13 @@ fn packets_follow_the_routes() {
     ] {
         let (near, far) = ((ip(near.0), near.1), (ip(far.0), far.1));
         add_address(&mut netlink, link.index, (ip(address), if near.0.is_ipv4() { 24 } else { 64 })).unwrap();
-        add_route(&mut netlink, link.index, near, None).unwrap();
-        add_route(&mut netlink, link.index, far, Some(ip(gateway))).unwrap();
-        let error = add_route(&mut netlink, link.index, far, Some(ip(gateway))).unwrap_err();
+        let far = Route::to(far, Some(ip(gateway)));
+        add_route(&mut netlink, link.index, &Route::to(near, None)).unwrap();
+        add_route(&mut netlink, link.index, &far).unwrap();
+        let error = add_route(&mut netlink, link.index, &far).unwrap_err();
         assert_eq!(error.refusal(), Some(Errno::EEXIST), "{error}");
+        let later = Route { priority: Some(4711), mtu: Some(1400), table: Some(254), ..far };
+        add_route(&mut netlink, link.index, &later).unwrap();
         // The kernel looks the way up when a datagram socket is connected.
         let source = |to: IpAddr| {
             let socket = UdpSocket::bind((if to.is_ipv4() { "0.0.0.0" } else { "::" }, 0)).unwrap();
@@ -154,7 +169,8 @@ fn packets_follow_the_routes() {
 #[test]
 fn a_refused_route_gives_the_kernels_words() {
     let (_netns, mut netlink, link) = linked();
-    let error = add_route(&mut netlink, link.index, (ip("0.0.0.0"), 0), Some(ip("10.0.0.1"))).unwrap_err();
+    let route = Route::to((ip("0.0.0.0"), 0), Some(ip("10.0.0.1")));
+    let error = add_route(&mut netlink, link.index, &route).unwrap_err();
     let expected = "add a route to 0.0.0.0/0 through 10.0.0.1 by link d0: the kernel refuses (`Nexthop has invalid \
                     gateway`): ENETUNREACH: Network is unreachable";
     assert_eq!(chain(&error), expected);

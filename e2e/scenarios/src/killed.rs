@@ -1,0 +1,138 @@
+//! The plugin is killed at each step of preparing, and of taking back: the next start comes to the same state.
+//!
+//! strace kills it as it enters its n-th system call that changes something: writing a file or a sysfs attribute,
+//! renaming, removing, and starting the thread that asks the kernel by netlink.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use doorbell_common::host::Host;
+use doorbell_common::kernel::vdpa;
+use e2e_kubelet::Kubelet;
+use serde_json::Value;
+
+use crate::Story;
+use crate::rig::WITHIN;
+use crate::rig::node::{Node, vdpa_modules};
+use crate::rig::plugin::{FAST, Plugin};
+
+const WITH: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- name: fast
+  access: vhost-vdpa
+  select: {pfNames: ['0000:01:00.0']}
+  prepare: {numVfs: 1}
+";
+const WITHOUT: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- name: other
+  access: vfio
+  select: {pfNames: ['0000:09:00.0']}
+";
+const OTHER: &str = "doorbell.dev/other";
+const PF: &str = "/sys/bus/pci/devices/0000:01:00.0";
+const VF: &str = "/sys/bus/pci/devices/0000:01:00.1";
+const CALLS: &str = "write,rename,renameat,renameat2,unlink,unlinkat,clone,clone3";
+/// Far more than there are steps.
+const MOST: u32 = 200;
+const FEWEST: u32 = 20;
+const UP_WITHIN: Duration = Duration::from_secs(30);
+
+pub(crate) async fn killed(story: Story) -> Result<()> {
+    let node = Node::start().await?;
+    let kubelet = &node.kubelet;
+    vdpa_modules().await?;
+    let nothing = state()?;
+    start_and_stop(kubelet, WITH, FAST).await?;
+    let prepared = state()?;
+    ensure!(prepared != nothing, "nothing was prepared");
+    story.quote(format!("prepared: {prepared:?}"));
+    start_and_stop(kubelet, WITHOUT, OTHER).await?;
+    ensure!(state()? == nothing, "not all is taken back: {:?}", state()?);
+
+    let making = each_step(kubelet, (WITH, FAST, &prepared), (WITHOUT, OTHER, &nothing)).await?;
+    story.tell(format!(
+        "killed at each of {making} steps of preparing: the next start came to the same state"
+    ));
+    start_and_stop(kubelet, WITH, FAST).await?;
+    let taking = each_step(kubelet, (WITHOUT, OTHER, &nothing), (WITH, FAST, &prepared)).await?;
+    story.tell(format!("killed at each of {taking} steps of taking back: likewise"));
+    Ok(())
+}
+
+type State = BTreeMap<String, String>;
+
+/// From the state of `back`, starts with the other config, killed at the first step, then the second, and so on; after
+/// each, an undisturbed start has to come to its state. Gives how many steps there are.
+async fn each_step(
+    kubelet: &Kubelet,
+    (config, resource, wanted): (&str, &str, &State),
+    (back, back_resource, before): (&str, &str, &State),
+) -> Result<u32> {
+    for step in 1..MOST {
+        let inject = format!("inject={CALLS}:signal=SIGKILL:when={step}");
+        let trace = format!("trace={CALLS}");
+        let registered = kubelet.registrations(resource);
+        let mut killed =
+            Plugin::start_under(&["strace", "-f", "-o", "/dev/null", "-e", &trace, "-e", &inject], config)
+                .await?;
+        let survived = tokio::select! {
+            ended = killed.ended() => {
+                ended?;
+                false
+            }
+            up = kubelet.wait_registrations(resource, registered + 1, UP_WITHIN) => {
+                up.with_context(|| format!("step {step}: neither killed nor up"))?;
+                true
+            }
+        };
+        drop(killed);
+        if survived {
+            ensure!(step > FEWEST, "there were {step} steps only: it was not killed where it should be");
+            return Ok(step - 1);
+        }
+        start_and_stop(kubelet, config, resource)
+            .await
+            .with_context(|| format!("after a kill at step {step}"))?;
+        let now = state()?;
+        ensure!(now == *wanted, "a kill at step {step} led to {now:?}, not {wanted:?}");
+        start_and_stop(kubelet, back, back_resource)
+            .await
+            .with_context(|| format!("back from step {step}"))?;
+        let now = state()?;
+        ensure!(now == *before, "back from step {step} there is {now:?}, not {before:?}");
+    }
+    bail!("more than {MOST} steps")
+}
+
+/// Starts the plugin and ends it once it is registered: by then all is prepared.
+async fn start_and_stop(kubelet: &Kubelet, config: &str, resource: &str) -> Result<()> {
+    let before = kubelet.registrations(resource);
+    let plugin = Plugin::start(config).await?;
+    kubelet.wait_registrations(resource, before + 1, WITHIN).await?;
+    plugin.terminate().await?;
+    Ok(())
+}
+
+/// What the plugin has made, as the kernel and its records have it.
+fn state() -> Result<State> {
+    let host = Host::real();
+    let mut state = State::new();
+    for file in ["sriov_numvfs", "sriov_drivers_autoprobe"] {
+        state.insert(file.to_owned(), host.read_text(format!("{PF}/{file}"))?);
+    }
+    let driver = host.link_name(format!("{VF}/driver"))?;
+    state.insert("driver".to_owned(), driver.unwrap_or_default());
+    for device in vdpa::list(&host)? {
+        state.insert(format!("vdpa {}", device.name), format!("{:?} {:?}", device.parent, device.driver));
+    }
+    state.insert("autoprobe".to_owned(), vdpa::autoprobe(&host)?.to_string());
+    for name in host.list("/var/lib/doorbell/made")? {
+        let record: Value = serde_json::from_str(&host.read_text(format!("/var/lib/doorbell/made/{name}"))?)?;
+        state.insert(format!("record {name}"), record["steps"].to_string());
+    }
+    Ok(state)
+}
