@@ -8,6 +8,7 @@
 mod node;
 
 mod free;
+mod make;
 mod plan;
 mod withdraw;
 
