@@ -55,7 +55,7 @@ async fn rounds(host: Host, inventory: watch::Sender<Arc<Inventory>>) -> Result<
         });
         let strangers = strangers(&host, &nodes).await;
         let again = !strangers.is_empty() || events.is_err();
-        tell(&inventory, &nodes, strangers);
+        tell(&inventory, &nodes, &strangers);
         let opened = async {
             match events {
                 Ok(watched) => watched.by_somebody(&host).await,
@@ -157,7 +157,7 @@ async fn strangers(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> BTreeMap<
 fn tell(
     inventory: &watch::Sender<Arc<Inventory>>,
     nodes: &BTreeMap<String, DeviceId>,
-    strangers: BTreeMap<DeviceId, String>,
+    strangers: &BTreeMap<DeviceId, String>,
 ) {
     inventory.send_if_modified(|now| {
         let mut next = Inventory::clone(now);

@@ -90,6 +90,21 @@ pub(super) fn make(host: &Host, survey: &Survey, plan: &Plan, allocated: &Alloca
     devices.iter().try_for_each(|device| bind(host, plan, &mut made, device, wanted, allocated))
 }
 
+/// Whether every device of a parent that is on another driver than the wanted one may be taken off it, or why not.
+pub(super) fn free_for(
+    host: &Host,
+    survey: &Survey,
+    plan: &Plan,
+    wanted: BusDriver,
+    allocated: &Allocated,
+) -> Result<(), String> {
+    let elsewhere =
+        survey.vdpa_on(&plan.parent).iter().filter(|on| on.on_bus.driver.as_deref() != Some(wanted.name()));
+    elsewhere.filter_map(|on| on.on_bus.name.parse().ok()).try_for_each(|name| {
+        free::child(host, &plan.parent, &Child::Vdpa { name, virtio_type: None }, allocated)
+    })
+}
+
 /// Devices on a parent, as they are now: the survey was made before its driver was bound.
 fn on(host: &Host, survey: &Survey, parent: &Parent) -> Result<Vec<OnBus>, String> {
     let on = match parent {

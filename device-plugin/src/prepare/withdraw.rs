@@ -43,9 +43,6 @@ pub(super) fn all(host: &Host, config: &Config, survey: &Survey, allocated: &All
 }
 
 fn parent(survey: &Survey, name: &str) -> Option<Parent> {
-    if let Ok(address) = name.parse() {
-        return survey.vfs.contains_key(&address).then_some(Parent::Vf(address));
-    }
     survey.parents().find(|parent| parent.to_string() == name)
 }
 
@@ -79,9 +76,8 @@ fn take_back(
                 }
             }
             (Step::BusAutoprobe, _) => kernel_vdpa::set_autoprobe(host, true).map_err(failed)?,
-            (step, Some(parent)) => undo(host, parent, step, allocated)?,
-            // It is gone, and with it what was made on it.
-            (_, None) => {}
+            (step, Some(parent)) => undo(host, parent, step, &made, allocated)?,
+            (step, None) => gone(host, name, step)?,
         }
         made.undone(host, &step).map_err(failed)?;
         info!(of = name, step = ?step, "taken back");
@@ -90,12 +86,26 @@ fn take_back(
     Ok(changed)
 }
 
+/// Whether what was made is gone with the parent that no survey shows: one that can't be read is there all the same.
+fn gone(host: &Host, name: &str, step: &Step) -> Result<(), String> {
+    let there = match step {
+        Step::Driver { .. } => name.parse().is_ok_and(|address| host.exists(pci::folder(address))),
+        Step::Vdpa(name) | Step::BusDriver { name, .. } => {
+            kernel_vdpa::find(host, name).map_err(|error| chain(&error))?.is_some()
+        }
+        Step::Mdev(uuid) => mdev::find(host, uuid).map_err(|error| chain(&error))?.is_some(),
+        Step::Vfs { .. } | Step::BusAutoprobe => false,
+    };
+    if there { Err("it is there, and can't be looked at".to_owned()) } else { Ok(()) }
+}
+
 /// Whether a pool would have made the change today.
 fn is_wanted(step: &Step, plan: Option<&Plan>) -> bool {
     let Some(plan) = plan else { return false };
     match step {
         Step::Vfs { .. } | Step::BusAutoprobe => false,
-        Step::Driver { .. } => plan.prepare.driver_for(plan.access).is_some(),
+        // Whatever it is bound to next, what it was found on stays known.
+        Step::Driver { .. } => true,
         Step::Vdpa(name) => {
             let number = name.as_str().rsplit_once('-').and_then(|(_, number)| number.parse::<usize>().ok());
             let within = !plan.parent.takes_several() || number.is_none_or(|number| number < plan.count());
@@ -111,11 +121,11 @@ fn is_wanted(step: &Step, plan: Option<&Plan>) -> bool {
     }
 }
 
-fn undo(host: &Host, parent: &Parent, step: &Step, allocated: &Allocated) -> Result<(), String> {
+fn undo(host: &Host, parent: &Parent, step: &Step, made: &Made, allocated: &Allocated) -> Result<(), String> {
     match step {
         Step::Driver { was } => {
             let Some(address) = parent.vf() else { return Ok(()) };
-            free::parent(host, parent, allocated)?;
+            free::to_rebind(host, parent, made, allocated)?;
             pci::give_back(host, address, was.as_deref()).map_err(|error| chain(&error))
         }
         Step::Vdpa(name) => {
@@ -156,8 +166,9 @@ fn remove_vfs(
 ) -> Result<(), String> {
     let vfs = survey.pfs.iter().find(|found| found.address == pf).map(|pf| pf.vfs.as_slice());
     for (_, vf) in vfs.unwrap_or_default() {
-        free::parent(host, &Parent::Vf(*vf), allocated).map_err(|reason| format!("VF {vf}: {reason}"))?;
         let left = Made::of(host, &vf.to_string()).map_err(|error| chain(&error))?;
+        free::to_rebind(host, &Parent::Vf(*vf), &left, allocated)
+            .map_err(|reason| format!("VF {vf}: {reason}"))?;
         if !left.steps.is_empty() {
             return Err(format!("VF {vf} is still prepared"));
         }
