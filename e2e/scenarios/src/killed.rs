@@ -41,9 +41,30 @@ const MOST: u32 = 200;
 const FEWEST: u32 = 20;
 const UP_WITHIN: Duration = Duration::from_secs(30);
 
-pub(crate) async fn killed(story: Story) -> Result<()> {
+/// Killed while it makes.
+pub(crate) async fn killed_making(story: Story) -> Result<()> {
     let node = Node::start().await?;
-    let kubelet = &node.kubelet;
+    let (nothing, prepared) = both_states(&story, &node.kubelet).await?;
+    let steps = each_step(&node.kubelet, (WITH, FAST, &prepared), (WITHOUT, OTHER, &nothing)).await?;
+    story
+        .tell(format!("killed at each of {steps} steps of preparing: the next start came to the same state"));
+    Ok(())
+}
+
+/// Killed while it takes back.
+pub(crate) async fn killed_taking_back(story: Story) -> Result<()> {
+    let node = Node::start().await?;
+    let (nothing, prepared) = both_states(&story, &node.kubelet).await?;
+    start_and_stop(&node.kubelet, WITH, FAST).await?;
+    let steps = each_step(&node.kubelet, (WITHOUT, OTHER, &nothing), (WITH, FAST, &prepared)).await?;
+    story.tell(format!(
+        "killed at each of {steps} steps of taking back: the next start came to the same state"
+    ));
+    Ok(())
+}
+
+/// The node with nothing made, and with all of it, both reached undisturbed.
+async fn both_states(story: &Story, kubelet: &Kubelet) -> Result<(State, State)> {
     vdpa_modules().await?;
     let nothing = state()?;
     start_and_stop(kubelet, WITH, FAST).await?;
@@ -52,15 +73,7 @@ pub(crate) async fn killed(story: Story) -> Result<()> {
     story.quote(format!("prepared: {prepared:?}"));
     start_and_stop(kubelet, WITHOUT, OTHER).await?;
     ensure!(state()? == nothing, "not all is taken back: {:?}", state()?);
-
-    let making = each_step(kubelet, (WITH, FAST, &prepared), (WITHOUT, OTHER, &nothing)).await?;
-    story.tell(format!(
-        "killed at each of {making} steps of preparing: the next start came to the same state"
-    ));
-    start_and_stop(kubelet, WITH, FAST).await?;
-    let taking = each_step(kubelet, (WITHOUT, OTHER, &nothing), (WITH, FAST, &prepared)).await?;
-    story.tell(format!("killed at each of {taking} steps of taking back: likewise"));
-    Ok(())
+    Ok((nothing, prepared))
 }
 
 type State = BTreeMap<String, String>;

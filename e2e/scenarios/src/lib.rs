@@ -20,10 +20,12 @@ mod reboot;
 mod refusals;
 mod rig;
 mod sharing;
+mod software;
 mod sole_network;
 mod story;
 mod stray;
 mod testpmd;
+mod vhost_vdpa;
 mod ways;
 
 use std::future::Future;
@@ -57,7 +59,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 20] = [
+pub const SCENARIOS: [Scenario; 23] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -74,10 +76,13 @@ pub const SCENARIOS: [Scenario; 20] = [
     scenario!(power_cycle::power_cycle on Machine::new([Pf::virtio(2)?, Pf::virtio(2)?]).resets(1)),
     scenario!(testpmd::testpmd on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?])),
     scenario!(memlock::memlock on Machine::new([Pf::virtio(4)?])),
+    scenario!(vhost_vdpa::vhost_vdpa on Machine::new([Pf::virtio_page_per_vq(4)?, Pf::virtio(2)?])),
+    scenario!(software::software on Machine::new([])),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
     scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),
-    scenario!(killed::killed on Machine::new([Pf::virtio_page_per_vq(1)?])),
+    scenario!(killed::killed_making on Machine::new([Pf::virtio_page_per_vq(1)?])),
+    scenario!(killed::killed_taking_back on Machine::new([Pf::virtio_page_per_vq(1)?])),
 ];
 
 /// The scenario of that name.

@@ -105,11 +105,26 @@ fn a_consumer_maps_what_it_may_lock_and_more_with_the_capability() {
 }
 
 #[test]
+fn a_vdpa_device_on_a_vf_is_rung_by_its_page_or_by_an_eventfd() {
+    scenario("vhost_vdpa");
+}
+
+#[test]
+fn simulators_and_mdevs_are_made_opened_and_taken_back() {
+    scenario("software");
+}
+
+#[test]
 fn a_device_that_a_stranger_holds_is_unhealthy_and_nothing_is_taken_away_under_it() {
     scenario("stray");
 }
 
 #[test]
 fn a_plugin_killed_at_any_step_of_preparing_comes_to_the_same_state() {
-    scenario("killed");
+    scenario("killed_making");
+}
+
+#[test]
+fn a_plugin_killed_at_any_step_of_taking_back_comes_to_the_same_state() {
+    scenario("killed_taking_back");
 }

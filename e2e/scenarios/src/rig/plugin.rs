@@ -1,6 +1,8 @@
 //! The device plugin as a process, and its `scan`.
 
+use std::io::Write;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,10 +13,13 @@ use doorbell_common::kubelet::deviceplugin::{
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::rig::node::{BIN, command};
+use crate::rig::until;
 
 /// Where its config goes.
 pub(crate) const CONFIG: &str = "/etc/doorbell/config.yaml";
@@ -22,9 +27,11 @@ pub(crate) const CONFIG: &str = "/etc/doorbell/config.yaml";
 pub(crate) const FAST: &str = "doorbell.dev/fast";
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The plugin, running; killed when dropped. Its log goes to the scenario's stderr.
+/// The plugin, running; killed when dropped. Its log goes to the scenario's stderr, and is kept.
 pub(crate) struct Plugin {
     child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: JoinSet<()>,
 }
 
 impl Plugin {
@@ -39,13 +46,28 @@ impl Plugin {
         write_config(config)?;
         let program = program();
         let mut words = by.iter().copied().chain([program.as_str(), "run", "--config", CONFIG]);
-        let child = Command::new(words.next().context("no program")?)
+        let mut child = Command::new(words.next().context("no program")?)
             .args(words)
             .stdin(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .context("start the plugin")?;
-        Ok(Self { child })
+        let stderr = child.stderr.take().context("the plugin has no stderr")?;
+        let (log, mut reader) = (Arc::default(), JoinSet::new());
+        reader.spawn(keep(stderr, Arc::clone(&log)));
+        Ok(Self { child, log, reader })
+    }
+
+    /// Waits for a line of its log that has all of these in it; the line from its level on.
+    pub(crate) async fn logged(&self, words: &[&str]) -> Result<String> {
+        let find = || {
+            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let line = log.iter().find(|line| words.iter().all(|word| line.contains(word)))?;
+            line.split_once(' ').map(|(_, line)| line.trim_start().to_owned())
+        };
+        until(&format!("the plugin's log has {words:?}"), || find().is_some()).await?;
+        find().context("a line of the log went away")
     }
 
     /// Waits until it has ended by itself.
@@ -57,10 +79,22 @@ impl Plugin {
     pub(crate) async fn terminate(mut self) -> Result<ExitStatus> {
         let pid = self.child.id().context("the plugin has ended already")?;
         kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?;
-        match tokio::time::timeout(ENDS_WITHIN, self.child.wait()).await {
-            Ok(status) => Ok(status?),
-            Err(_) => bail!("the plugin is still there {ENDS_WITHIN:?} after SIGTERM"),
-        }
+        let Ok(status) = tokio::time::timeout(ENDS_WITHIN, self.child.wait()).await else {
+            bail!("the plugin is still there {ENDS_WITHIN:?} after SIGTERM");
+        };
+        // Its last lines.
+        self.reader.join_all().await;
+        Ok(status?)
+    }
+}
+
+/// Passes the log on, a line at a time, and keeps it.
+async fn keep(stderr: ChildStderr, log: Arc<Mutex<Vec<String>>>) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        // Where nobody listens, it is kept all the same.
+        let _ = writeln!(std::io::stderr(), "{line}");
+        log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use doorbell_common::formats::descriptor::{self, Attachment, Device, Mapped, Nodes, Trial};
+use doorbell_common::formats::descriptor::{self, Attachment, Device, Mapped, Nodes, Trial, Vdpa};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::vfio;
 use doorbell_common::subdevice::DeviceId;
 use e2e_kubelet::{Admission, ContainerSpec, Kubelet, PodSpec, PodUid};
-use e2e_probe::report::{Done, Event, Up};
+use e2e_probe::report::{Done, Event, Opened, Up};
 
 use crate::rig::node::BIN;
 use crate::rig::outside;
@@ -108,6 +108,23 @@ pub(crate) fn trial(id: &DeviceId) -> Result<Mapped> {
     }
 }
 
+/// What a device that is driven through vhost-vdpa said at ADD.
+pub(crate) fn vdpa_trial(id: &DeviceId) -> Result<Vdpa> {
+    let attachment = attachment(id)?.with_context(|| format!("ADD left no attachment.json of {id}"))?;
+    match attachment.trial {
+        Some(Trial::Vdpa(vdpa)) => Ok(vdpa),
+        other => bail!("{id} was tried otherwise: {other:?}"),
+    }
+}
+
+/// Names below the container's /dev that lead to a device of ours: of VFIO, iommufd and vhost.
+pub(crate) async fn device_nodes(kubelet: &Kubelet, pod: &PodUid, container: &str) -> Result<Vec<String>> {
+    let listed = kubelet.exec(pod, container, ["ls", "/dev"], UP_WITHIN).await?;
+    ensure!(listed.exit == 0, "list the container's /dev: {listed:?}");
+    let ours = |name: &&str| ["vfio", "iommu", "vhost"].iter().any(|prefix| name.starts_with(prefix));
+    Ok(listed.stdout.lines().filter(ours).map(str::to_owned).collect())
+}
+
 /// What the CNI left in the device's descriptor, if anything.
 pub(crate) fn attachment(id: &DeviceId) -> Result<Option<Attachment>> {
     let file = format!("{}/{}", descriptor::folder(id), descriptor::ATTACHMENT_FILE);
@@ -125,6 +142,14 @@ pub(crate) async fn up_in(kubelet: &Kubelet, pod: &PodUid, container: &str) -> R
     match event(kubelet, pod, container, "up", UP_WITHIN).await? {
         Event::Up(up) => Ok(up),
         other => bail!("the probe said {other:?} instead of up"),
+    }
+}
+
+/// Waits until the container has its device open.
+pub(crate) async fn opened(kubelet: &Kubelet, pod: &PodUid) -> Result<Opened> {
+    match event(kubelet, pod, CONTAINER, "opened", UP_WITHIN).await? {
+        Event::Opened(opened) => Ok(opened),
+        other => bail!("the probe said {other:?} instead of opened"),
     }
 }
 
