@@ -65,6 +65,10 @@ fn one(
     if let (Parent::Vf(address), Some(driver)) = (&plan.parent, plan.rebind(survey)) {
         let mut made = Made::of(host, &plan.parent.to_string()).map_err(|error| chain(&error))?;
         free::to_rebind(host, &plan.parent, &made, allocated)?;
+        if let Some(driver) = &driver {
+            // Before it is taken off the one that it is on, and by way of vfio-pci left there.
+            pci::is_loaded(host, driver).map_err(|error| chain(&error))?;
+        }
         let was = pci::driver(host, *address).map_err(|error| chain(&error))?;
         made.will(host, Step::Driver { was }).map_err(|error| chain(&error))?;
         if plan.access == Access::VhostVdpa {

@@ -7,6 +7,7 @@
 mod node;
 
 use doorbell_common::formats::descriptor::{self, Device};
+use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::config::Config;
 use doorbell_device_plugin::inventory::Inventory;
 use doorbell_device_plugin::scan::{self, Row};
@@ -23,7 +24,7 @@ fn rows(config: &str) -> Vec<Row> {
 
 /// Ids in each pool, in the pools' order by name.
 fn pools(inventory: &Inventory) -> Vec<Vec<&str>> {
-    inventory.pools.values().map(|pool| pool.devices.keys().map(|id| id.as_str()).collect()).collect()
+    inventory.pools.values().map(|pool| pool.devices.keys().map(DeviceId::as_str).collect()).collect()
 }
 
 /// Ids that one pool with this access mode and these selectors gets.

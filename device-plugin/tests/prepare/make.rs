@@ -7,7 +7,7 @@ use doorbell_device_plugin::{discovery, prepare};
 use serde_json::{Value, json};
 
 use super::node::standing::Vdpa;
-use super::node::{GOOD, Node, PAGE};
+use super::node::{GOOD, Node, PAGE, PF};
 use super::{VF, claim, pool_of, pool_of_vfs, to_nobody, vf_on};
 
 fn carry_out(node: &Node, config: &Config) {
@@ -100,8 +100,15 @@ fn a_vdpa_device_that_a_pod_has_stays_where_it_is() {
 fn a_driver_that_is_not_loaded_leaves_its_vf_where_it_is() {
     let node = vf_on(Some("virtio-pci"));
     node.write(&format!("sys/bus/pci/devices/{VF}/driver_override"), b"");
-    node.write("sys/bus/pci/drivers/virtio-pci/unbind", b"");
-    carry_out(&node, &pool_of_vfs("virtio-vdpa", ""));
-    assert_eq!(told(&node, "sys/bus/pci/drivers/virtio-pci/unbind"), "");
-    assert_eq!(steps(&node, VF), json!([{ "driver": { "was": "virtio-pci" } }]));
+    // That by which the attach would be shown is there.
+    for driver in ["virtio-pci", "vfio-pci"] {
+        node.write(&format!("sys/bus/pci/drivers/{driver}/unbind"), b"");
+    }
+    node.write("sys/bus/pci/drivers_probe", b"");
+    node.remove(&format!("var/lib/doorbell/attaches/{PF}"));
+    for access in ["vhost-vdpa", "virtio-vdpa"] {
+        carry_out(&node, &pool_of_vfs(access, ""));
+        assert_eq!(told(&node, "sys/bus/pci/drivers/virtio-pci/unbind"), "");
+        assert_eq!(steps(&node, VF), json!([]));
+    }
 }

@@ -38,11 +38,11 @@ fn vdpa(name: &'static str, of: &'static str, driver: Option<&'static str>) -> V
 
 const OF_VF: &str = "pci/0000:01:00.1";
 
-/// A VF that makes vDPA devices, with this one.
-fn vf_with(driver: &str, device: Option<Vdpa>) -> Node {
+/// A VF that makes vDPA devices, with these.
+fn vf_with(driver: &str, devices: &[Vdpa]) -> Node {
     let node = vf_on(Some(driver));
     node.can_make_vdpa(&[(OF_VF, 1 << 1)]);
-    node.has_vdpa(device.as_slice());
+    node.has_vdpa(devices);
     node
 }
 
@@ -64,7 +64,7 @@ fn a_vf_on_its_own_driver_goes_where_its_mode_needs_it() {
 #[test]
 fn a_vf_for_pods_with_an_interface_goes_to_a_driver_that_makes_one() {
     let netdev = pool_of_vfs("netdev", "");
-    for node in [vf_on(Some("vfio-pci")), vf_on(None), vf_with("vp-vdpa", None)] {
+    for node in [vf_on(Some("vfio-pci")), vf_on(None), vf_with("vp-vdpa", &[])] {
         assert_eq!(change(&node, &netdev), Some(Change::Bind(None)));
     }
     assert_eq!(promise(&vf_on(None), &netdev), "`run` binds it to the driver that the kernel chooses first");
@@ -73,7 +73,7 @@ fn a_vf_for_pods_with_an_interface_goes_to_a_driver_that_makes_one() {
 #[test]
 fn a_vf_on_a_driver_that_serves_its_mode_stays_there() {
     assert_eq!(change(&vf_on(Some("vfio-pci")), &pool_of_vfs("vfio", "driver: mlx5_vfio_pci")), None);
-    let on_ifcvf = vf_with("ifcvf", Some(vdpa("a", OF_VF, Some("vhost_vdpa"))));
+    let on_ifcvf = vf_with("ifcvf", &[vdpa("a", OF_VF, Some("vhost_vdpa"))]);
     assert_eq!(change(&on_ifcvf, &pool_of_vfs("vhost-vdpa", "")), None);
 }
 
@@ -81,8 +81,8 @@ fn a_vf_on_a_driver_that_serves_its_mode_stays_there() {
 fn a_vdpa_device_is_made_where_none_is_and_bound_where_it_is_not() {
     for (access, wanted) in [("vhost-vdpa", BusDriver::VhostVdpa), ("virtio-vdpa", BusDriver::VirtioVdpa)] {
         let config = pool_of_vfs(access, "");
-        let with = |driver| vf_with("vp-vdpa", Some(vdpa("0000:01:00.1", OF_VF, driver)));
-        assert_eq!(change(&vf_with("vp-vdpa", None), &config), Some(Change::MakeVdpa(1)));
+        let with = |driver| vf_with("vp-vdpa", &[vdpa("0000:01:00.1", OF_VF, driver)]);
+        assert_eq!(change(&vf_with("vp-vdpa", &[]), &config), Some(Change::MakeVdpa(1)));
         assert_eq!(change(&with(None), &config), Some(Change::BindVdpa(wanted)));
         assert_eq!(change(&with(Some(wanted.name())), &config), None);
         let other = if wanted == BusDriver::VhostVdpa { "virtio_vdpa" } else { "vhost_vdpa" };
@@ -119,9 +119,9 @@ fn a_pool_without_prepare_changes_nothing() {
 fn scan_says_what_run_would_do() {
     let node = vf_on(Some("virtio-pci"));
     assert_eq!(promise(&node, &pool_of_vfs("vfio", "")), "`run` binds it to vfio-pci first");
-    let made = vf_with("vp-vdpa", None);
+    let made = vf_with("vp-vdpa", &[]);
     assert_eq!(promise(&made, &pool_of_vfs("vhost-vdpa", "")), "`run` makes a vDPA device on it first");
-    let unbound = vf_with("vp-vdpa", Some(vdpa("a", OF_VF, None)));
+    let unbound = vf_with("vp-vdpa", &[vdpa("a", OF_VF, None)]);
     assert_eq!(
         promise(&unbound, &pool_of_vfs("virtio-vdpa", "")),
         "`run` binds its vDPA device to virtio_vdpa first"
@@ -136,7 +136,7 @@ fn scan_says_what_keeps_run_from_it() {
         promise(&node, &pool_of_vfs("vhost-vdpa", "")),
         "`run` does not bind it to vp-vdpa: /dev/vfio/7 is in use by process 42 (qemu)"
     );
-    let node = vf_with("vp-vdpa", Some(vdpa("0000:01:00.1", OF_VF, Some("vhost_vdpa"))));
+    let node = vf_with("vp-vdpa", &[vdpa("0000:01:00.1", OF_VF, Some("vhost_vdpa"))]);
     hold(&node, "/dev/vhost-vdpa-0");
     assert_eq!(
         promise(&node, &pool_of_vfs("virtio-vdpa", "")),
@@ -147,7 +147,7 @@ fn scan_says_what_keeps_run_from_it() {
 /// The kernel would remove it with the driver of the VF.
 #[test]
 fn a_vf_on_which_somebody_made_a_vdpa_device_is_not_bound_elsewhere() {
-    let node = vf_with("vp-vdpa", Some(vdpa("vdpa0", OF_VF, Some("vhost_vdpa"))));
+    let node = vf_with("vp-vdpa", &[vdpa("vdpa0", OF_VF, Some("vhost_vdpa"))]);
     let promised = promise(&node, &pool_of_vfs("vfio", ""));
     assert_eq!(
         promised,
