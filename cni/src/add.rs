@@ -36,7 +36,7 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
     let page = memory::page_size()
         .map_err(|errno| Failure::new(code::IO, "ask for the page size").because(&errno))?;
     let verified = each(&devices, |device| device::verify(host, device, page))?;
-    each(&verified, |device| config.attributes.fit(device))?;
+    verified.iter().try_for_each(|device| config.attributes.fit(device))?;
     let chain = Chain::of(config, &verified)?;
     let is_netdev = |device: &Eligible| device.access.is_netdev();
     let sandbox = verified.iter().any(is_netdev).then(|| netdev::sandbox(host, &call.netns)).transpose()?;
@@ -66,7 +66,8 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
         Chain::Untouched(previous) => previous,
         Chain::Added(previous) => {
             let netdevs = interfaces.into_iter().zip(&netdevs).filter(|(_, found)| found.is_some());
-            previous.with(netdevs.map(|(interface, _)| interface.in_version(&config.cni_version)).collect())
+            let added = netdevs.map(|(interface, _)| interface.in_version(&config.cni_version));
+            previous.with(&added.collect::<Vec<_>>())
         }
         Chain::None => alone(config, interfaces, lease.as_ref()),
     };

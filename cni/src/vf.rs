@@ -58,19 +58,24 @@ pub fn set(
     }
     let index = index(host, pf, address)?;
     let mut netlink = netdev::open(&netdev::own(host)?)?;
-    let (link, before) = match ask(host, &mut netlink, pf, index)? {
-        Some((link, Ok(before))) => {
+    let (link, said) = ask(host, &mut netlink, pf, index)?;
+    let before = match said {
+        Ok(before) => {
             change = news(change, &before);
-            (Some(link), before)
+            before
         }
-        Some((link, Err(VfError::TooMany { .. } | VfError::NotListed { .. }))) => (Some(link), untouched()),
-        Some((_, Err(error))) if !matches!(error, VfError::NoList { .. }) => return Err(error.into()),
-        nothing => {
+        Err(VfError::TooMany { .. } | VfError::NotListed { .. }) => untouched(),
+        Err(VfError::NoList { .. }) => {
             // Nobody checks what such a VF sends.
             let unheld = VfAttributes { spoof_check: None, ..untouched() };
-            change = news(VfChange { mac: None, ..change }, &unheld);
-            (nothing.map(|(link, _)| link), unheld)
+            change.mac = None;
+            // A PF in another network namespace may hold what it likes.
+            if link.is_some() || !net::has_interface(host, &pci::folder(pf))? {
+                change = news(change, &unheld);
+            }
+            unheld
         }
+        Err(error) => return Err(error.into()),
     };
     if change == VfChange::default() {
         return Ok(None);
@@ -87,8 +92,8 @@ pub fn set(
     });
     let was = change.back_to(&before);
     let step = |was: VfChange| Undo::Vf(claim::Vf { pf, index, was, interface: interface.clone() });
-    let set = hold.change(step(was.clone()), || Ok(vf::set(&mut netlink, link.index, index, &change)))?;
-    if let Err(error) = set {
+    let outcome = hold.change(step(was.clone()), || Ok(vf::set(&mut netlink, link.index, index, &change)))?;
+    if let Err(error) = outcome {
         // What it refuses it may refuse to be given back as well, and it is as it was.
         if let VfError::Refused { attribute, .. } = &error {
             hold.amend(step(was.before(*attribute)))?;
@@ -106,7 +111,7 @@ pub fn restore(host: &Host, step: &claim::Vf) -> Result<(), Failure> {
         return Ok(());
     }
     let mut netlink = netdev::open(&netdev::own(host)?)?;
-    let Some((link, _)) = ask(host, &mut netlink, *pf, *index)? else {
+    let (Some(link), _) = ask(host, &mut netlink, *pf, *index)? else {
         return Err(unreached(host, *pf, *index, &[]));
     };
     let mut failed = None;
@@ -126,8 +131,8 @@ pub fn restore(host: &Host, step: &claim::Vf) -> Result<(), Failure> {
     interface.as_ref().map_or(Ok(()), |interface| netdev::readdress(host, &mut netlink, interface))
 }
 
-/// The link of a PF that holds something of its VFs, with what it says of one; or a link of it that says nothing of VFs;
-/// `None` where the PF has no link on the host.
+/// The link of a PF that holds something of its VFs, with what it says of one; or else any link of it, which says
+/// nothing of VFs, as does a PF without a link on the host.
 ///
 /// In switchdev mode a PF's folder shows the representors of its VFs beside its own interface.
 fn ask(
@@ -135,17 +140,17 @@ fn ask(
     netlink: &mut Netlink,
     pf: PciAddress,
     index: u32,
-) -> Result<Option<(Link, Result<VfAttributes, VfError>)>, Failure> {
+) -> Result<(Option<Link>, Result<VfAttributes, VfError>), Failure> {
     let mut silent = None;
     for name in net::interfaces(host, &pci::folder(pf))? {
         let Ok(name) = name.parse() else { continue };
         let Some(link) = link::by_name(netlink, &name)? else { continue };
         match vf::read(netlink, link.index, index) {
-            said @ Err(VfError::NoList { .. }) => silent = silent.or(Some((link, said))),
-            said => return Ok(Some((link, said))),
+            Err(VfError::NoList { .. }) => silent = silent.or(Some(link)),
+            said => return Ok((Some(link), said)),
         }
     }
-    Ok(silent)
+    Ok((silent, Err(VfError::NoList { pf: pf.to_string() })))
 }
 
 fn index(host: &Host, pf: PciAddress, vf: PciAddress) -> Result<u32, Failure> {

@@ -55,7 +55,7 @@ async fn rounds(host: Host, inventory: watch::Sender<Arc<Inventory>>) -> Result<
         });
         let strangers = strangers(&host, &nodes).await;
         let again = !strangers.is_empty() || events.is_err();
-        tell(&inventory, &nodes, strangers);
+        tell(&inventory, &nodes, &strangers);
         let opened = async {
             match events {
                 Ok(watched) => watched.by_somebody(&host).await,
@@ -134,7 +134,7 @@ impl Watched {
 
 /// Devices that somebody has open who has no claim to them, with who that is.
 async fn strangers(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> BTreeMap<DeviceId, String> {
-    let held = process::holders(host, nodes.keys().map(String::as_str).collect());
+    let held = process::holders(host, &nodes.keys().map(String::as_str).collect());
     let mut strangers: BTreeMap<DeviceId, String> = BTreeMap::new();
     for (node, holder) in held {
         if let Some(id) = nodes.get(&node)
@@ -157,7 +157,7 @@ async fn strangers(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> BTreeMap<
 fn tell(
     inventory: &watch::Sender<Arc<Inventory>>,
     nodes: &BTreeMap<String, DeviceId>,
-    strangers: BTreeMap<DeviceId, String>,
+    strangers: &BTreeMap<DeviceId, String>,
 ) {
     inventory.send_if_modified(|now| {
         let mut next = Inventory::clone(now);

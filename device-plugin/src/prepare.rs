@@ -63,8 +63,12 @@ fn one(
     failed: &mut BTreeSet<PciAddress>,
 ) -> Result<(), String> {
     if let (Parent::Vf(address), Some(driver)) = (&plan.parent, plan.rebind(survey)) {
-        free::parent(host, &plan.parent, allocated)?;
         let mut made = Made::of(host, &plan.parent.to_string()).map_err(|error| chain(&error))?;
+        free::to_rebind(host, &plan.parent, &made, allocated)?;
+        if let Some(driver) = &driver {
+            // Before it is taken off the one that it is on, and by way of vfio-pci left there.
+            pci::is_loaded(host, driver).map_err(|error| chain(&error))?;
+        }
         let was = pci::driver(host, *address).map_err(|error| chain(&error))?;
         made.will(host, Step::Driver { was }).map_err(|error| chain(&error))?;
         if plan.access == Access::VhostVdpa {
@@ -112,6 +116,20 @@ fn prove(
 
 /// The driver by which a function attaches; every function is one to it.
 const VFIO: &str = "vfio-pci";
+
+/// Whether a change that is due would be made, as far as this host shows it, the kubelet unasked.
+pub fn would_be_made(host: &Host, survey: &Survey, plan: &Plan, change: &Change) -> Result<(), String> {
+    let unasked = Allocated::To(BTreeMap::new());
+    match change {
+        Change::Bind(_) => {
+            let made = Made::of(host, &plan.parent.to_string()).map_err(|error| chain(&error))?;
+            free::to_rebind(host, &plan.parent, &made, &unasked)
+        }
+        Change::BindVdpa(wanted) => vdpa::free_for(host, survey, plan, *wanted, &unasked),
+        // Nothing that is there is touched.
+        Change::MakeVdpa(_) | Change::MakeMdevs(_) => Ok(()),
+    }
+}
 
 /// Whether a parent may be changed as far as this host shows it, the kubelet unasked.
 pub fn looks_free(host: &Host, parent: &Parent) -> Result<(), String> {

@@ -200,7 +200,7 @@ fn passed(row: &mut Row, device: &Eligible) {
 /// `scan` makes and binds nothing, so what `run` has yet to prepare is told apart from what nobody will.
 fn promise(host: &Host, survey: &Survey, plan: &Plan) -> Option<String> {
     let change = plan.change(survey)?;
-    Some(match prepare::looks_free(host, &plan.parent) {
+    Some(match prepare::would_be_made(host, survey, plan, &change) {
         Ok(()) => format!("`run` {} first", change.does()),
         Err(reason) => format!("`run` {}: {reason}", change.does_not()),
     })

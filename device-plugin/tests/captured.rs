@@ -18,7 +18,7 @@ use doorbell_device_plugin::publish;
 use doorbell_device_plugin::scan::{self, Row};
 
 use node::broken::{self, Broken};
-use node::{GOOD, Node, Vf};
+use node::{GOOD, Node, Vf, modes};
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1
@@ -32,7 +32,11 @@ fn config() -> Config {
 }
 
 fn capture(node: &Node) -> String {
-    captured::capture(&Root::at(node.root.path()).unwrap(), Some(&config())).unwrap()
+    capture_with(node, &config())
+}
+
+fn capture_with(node: &Node, config: &Config) -> String {
+    captured::capture(&Root::at(node.root.path()).unwrap(), Some(config)).unwrap()
 }
 
 /// A node with all that a plugin at work leaves on it.
@@ -44,12 +48,18 @@ fn working() -> Node {
     node
 }
 
-/// Everything that is said of a host's VFs, but for the limit of the process that looks.
-fn said(host: &Host, page: u64) -> (Vec<Row>, Vec<Explanation>) {
-    let rows = scan::rows(host, Some(&config()), page).unwrap();
+/// A node with a sub-device of each access mode, and a plugin at work on it.
+fn with_each_mode() -> (Node, Config) {
+    let (node, config) = (modes::node(), Config::parse("pools.yaml", modes::CONFIG).unwrap());
+    publish::all(&node.host(), &node.inventory(modes::CONFIG)).unwrap();
+    (node, config)
+}
+
+/// Everything that is said of a host's sub-devices, but for the limit of the process that looks.
+fn said(host: &Host, config: &Config, page: u64) -> (Vec<Row>, Vec<Explanation>) {
+    let rows = scan::rows(host, Some(config), page).unwrap();
     let explained = |row: &Row| {
-        let mut explanation =
-            explain::explain(host, Some(&config()), &row.id.parse().unwrap(), page).unwrap();
+        let mut explanation = explain::explain(host, Some(config), &row.id.parse().unwrap(), page).unwrap();
         explanation.checks.retain(|Check { name, .. }| name != "memlock");
         explanation
     };
@@ -58,36 +68,48 @@ fn said(host: &Host, page: u64) -> (Vec<Row>, Vec<Explanation>) {
 }
 
 /// Lays out what a node's capture holds and asks it what the node is asked.
-fn assert_told_alike(node: &Node) {
-    let text = capture(node);
+fn assert_told_alike(node: &Node, config: &Config) {
+    let text = capture_with(node, config);
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(&file, &text).unwrap();
     let copy = Root::at(file.path()).unwrap();
-    let (rows, explanations) = said(&node.host(), copy.page);
+    let (rows, explanations) = said(&node.host(), config, copy.page);
     assert!(!rows.is_empty());
-    assert_eq!(said(&copy.host, copy.page), (rows, explanations), "{text}");
+    assert_eq!(said(&copy.host, config, copy.page), (rows, explanations), "{text}");
 }
 
 #[test]
 fn of_a_captured_node_is_said_what_was_said_of_the_node() {
-    assert_told_alike(&working());
+    assert_told_alike(&working(), &config());
+}
+
+#[test]
+fn of_what_stands_on_parents_is_said_what_was_said_of_it() {
+    let (node, config) = with_each_mode();
+    assert_told_alike(&node, &config);
+    // What `run` would do, and what keeps it from that, is no other either.
+    let prepared = modes::CONFIG.replace("access: vhost-vdpa, ", "access: virtio-vdpa, prepare: {}, ");
+    assert_told_alike(&node, &Config::parse("pools.yaml", &prepared).unwrap());
 }
 
 #[test]
 fn what_is_wrong_with_a_node_is_wrong_with_its_capture() {
     for Broken { node, .. } in broken::nodes() {
-        assert_told_alike(&node);
+        assert_told_alike(&node, &config());
     }
 }
 
 #[test]
 fn a_capture_holds_paths_of_devices_and_of_ours_alone() {
-    let ours = ["/sys", "/dev", "/run", "/var/run", "/var/lib/doorbell", "/proc/sys/kernel/random"];
-    let text = capture(&working());
-    let entries = Capture::parse(&text).unwrap().entries;
-    let foreign: Vec<&PathBuf> =
-        entries.keys().filter(|path| !ours.iter().any(|ours| path.starts_with(ours))).collect();
-    assert!(foreign.is_empty(), "{foreign:?}");
+    let ours =
+        ["/sys", "/dev", "/run", "/var/run", "/var/lib/doorbell", "/proc/sys/kernel/random", "/netlink"];
+    let (node, config) = with_each_mode();
+    for text in [capture(&working()), capture_with(&node, &config)] {
+        let entries = Capture::parse(&text).unwrap().entries;
+        let foreign: Vec<&PathBuf> =
+            entries.keys().filter(|path| !ours.iter().any(|ours| path.starts_with(ours))).collect();
+        assert!(foreign.is_empty(), "{foreign:?}");
+    }
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use doorbell_device_plugin::config::Config;
+use doorbell_common::subdevice::Access;
+use doorbell_device_plugin::config::{Config, Pool};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -55,27 +56,33 @@ fn prose(page: &str) -> String {
     read(page).split("```").step_by(2).collect()
 }
 
-/// The example of docs/config.md.
-fn example() -> String {
+/// The examples of docs/config.md.
+fn examples() -> Vec<String> {
     let mut blocks = yaml_blocks("docs/config.md");
     blocks.retain(|block| block.starts_with("apiVersion: doorbell.dev"));
-    let [example] = <[String; 1]>::try_from(blocks).unwrap();
-    example
+    blocks
 }
 
 #[test]
-fn the_example_config_is_one() {
-    Config::parse("docs/config.md", &example()).unwrap();
+fn every_example_of_a_config_is_one_and_each_mode_has_its_own() {
+    let parse = |example: &String| Config::parse("docs/config.md", example).unwrap();
+    let pools: Vec<Pool> = examples().iter().flat_map(|example| parse(example).pools).collect();
+    for access in Access::ALL {
+        assert!(pools.iter().any(|pool| pool.access == access), "{access}");
+    }
 }
 
 #[test]
-fn what_the_example_config_calls_a_default_is_one() {
-    let example = example();
-    let (defaults, rest): (Vec<&str>, Vec<&str>) =
-        example.lines().partition(|line| line.ends_with("# default"));
-    assert_eq!(defaults.len(), 7);
-    let parse = |text: &str| format!("{:?}", Config::parse("docs/config.md", text).unwrap());
-    assert_eq!(parse(&rest.join("\n")), parse(&example));
+fn what_an_example_of_a_config_calls_a_default_is_one() {
+    let mut of_all = 0;
+    for example in examples() {
+        let (defaults, rest): (Vec<&str>, Vec<&str>) =
+            example.lines().partition(|line| line.ends_with("# default"));
+        let parse = |text: &str| format!("{:?}", Config::parse("docs/config.md", text).unwrap());
+        assert_eq!(parse(&rest.join("\n")), parse(&example));
+        of_all += defaults.len();
+    }
+    assert_eq!(of_all, 7);
 }
 
 /// The parser names its fields where it meets a foreign one.

@@ -1,4 +1,4 @@
-//! What `explain` says of one VF: every check, and for each thing wrong the check that fails of it.
+//! What `explain` says of one sub-device: every check, and for each thing wrong the check that fails of it.
 
 // Helpers of tests are tests.
 #![allow(clippy::unwrap_used)]
@@ -13,7 +13,8 @@ use doorbell_device_plugin::explain::{self, Explanation};
 use doorbell_device_plugin::scan;
 
 use node::broken::{self, Broken};
-use node::{GOOD, Node, PAGE, Vf};
+use node::standing::Vdpa;
+use node::{GOOD, Node, PAGE, Vf, modes};
 
 const CONFIG: &str =
     "apiVersion: doorbell.dev/v1\npools:\n- {name: fast, access: vfio, select: {pfNames: [ens1f0]}}\n";
@@ -122,6 +123,77 @@ fn an_iommufd_pool_shows_the_devices_own_node() {
     assert_eq!(found(&explanation, "nodes"), "/dev/vfio/devices/vfio0 and /dev/iommu");
 }
 
+fn explain_each_mode(node: &Node) -> Vec<Explanation> {
+    let config = config(modes::CONFIG);
+    let explain = |id: &str| explain::explain(&node.host(), Some(&config), &id.parse().unwrap(), PAGE);
+    modes::IDS.iter().map(|id| explain(id).unwrap()).collect()
+}
+
+#[test]
+fn of_each_mode_is_said_how_it_is_driven_and_rung() {
+    let explained = explain_each_mode(&modes::node());
+    let not_advertised: Vec<&Explanation> = explained.iter().filter(|one| !one.advertised).collect();
+    assert!(not_advertised.is_empty(), "{not_advertised:#?}");
+    let access: Vec<&str> = explained[1..].iter().map(|one| found(one, "access")).collect();
+    assert_eq!(
+        access,
+        [
+            "vhost-vdpa by /dev/vhost-vdpa-0; rung eventfd: vp-vdpa maps a doorbell only where the notify multiplier is \
+             the page size, and it is 0x4",
+            "vhost-vdpa by /dev/vhost-vdpa-1; rung direct: vp-vdpa maps it into the consumer",
+            "virtio-vdpa by no node; rung kernel: the kernel drives the rings",
+            "netdev by no node; rung kernel: the kernel drives the rings",
+            "mdev by /dev/vfio/40 and /dev/vfio/vfio; rung none: there are no rings",
+            "vhost-vdpa by /dev/vhost-vdpa-5; rung eventfd: a simulator maps no doorbell",
+            "vhost-vdpa by /dev/vhost-vdpa-2; rung eventfd: a simulator maps no doorbell",
+            "vhost-vdpa by /dev/vhost-vdpa-3; rung eventfd: a simulator maps no doorbell",
+        ]
+    );
+}
+
+#[test]
+fn what_keeps_a_mode_from_its_pod_fails_in_the_words_of_scan() {
+    let node = modes::node();
+    node.remove("sys/devices/pci0000:00/0000:01:00.2/0000:01:00.2/driver");
+    node.remove("dev/vhost-vdpa-1");
+    fs::remove_dir_all(node.at("sys/devices/pci0000:00/0000:01:00.4/virtio4")).unwrap();
+    fs::remove_dir_all(node.at("sys/bus/pci/devices/0000:01:00.5/virtio5")).unwrap();
+    fs::remove_dir_all(node.at(&format!("sys/devices/virtual/mtty/mtty/{}/vfio-dev", modes::MDEV))).unwrap();
+    let rows = scan::rows(&node.host(), Some(&config(modes::CONFIG)), PAGE).unwrap();
+    let explained = explain_each_mode(&node);
+    let reasons = [
+        "vDPA device 0000:01:00.2 is not on vhost_vdpa but on no driver",
+        "/dev/vhost-vdpa-1 is not there",
+        "virtio_vdpa has made nothing of vDPA device 0000:01:00.4",
+        "it has no network interface: it is on virtio-pci",
+        "an mdev is handed out on a VFIO driver only, and it is on mtty",
+    ];
+    for ((row, explanation), reason) in rows[1..].iter().zip(&explained[1..]).zip(reasons) {
+        assert_eq!(row.reasons, [reason]);
+        let failed: Vec<(&str, &str)> =
+            failed(explanation).iter().map(|check| (check.name.as_str(), check.found.as_str())).collect();
+        assert_eq!(failed, [("access", reason)]);
+    }
+}
+
+/// It gives each consumer memory keys of its own, and knows alone where its doorbells are.
+#[test]
+fn what_a_function_lacks_does_not_count_where_its_driver_makes_up_for_it() {
+    let node = Node::with(&[GOOD, GOOD]);
+    node.write("sys/bus/pci/devices/0000:01:00.1/vendor", b"0x15b3\n");
+    node.drive(VF, Some("mlx5_core"));
+    let device = Vdpa { name: "a", of: "pci/0000:01:00.1", driver: Some("vhost_vdpa"), kind: 1, number: 0 };
+    node.has_vdpa(&[device]);
+    let rings = CONFIG.replace("access: vfio", "access: vhost-vdpa");
+    let rows = scan::rows(&node.host(), Some(&config(&rings)), PAGE).unwrap();
+    assert!(rows[0].advertised, "{:?}", rows[0].reasons);
+    let explanation = explain(&node, &rings);
+    assert!(explanation.advertised, "{explanation:#?}");
+    let noted = explanation.checks.iter().filter(|check| check.outcome == Outcome::Noted);
+    let noted: Vec<&str> = noted.map(|check| check.name.as_str()).collect();
+    assert!(noted.contains(&"virtio-type") && noted.contains(&"group-members"), "{noted:?}");
+}
+
 #[test]
 fn an_address_of_no_vf_is_an_error() {
     let node = Node::with(&[GOOD]);
@@ -145,5 +217,5 @@ fn the_text_has_a_line_a_check_and_one_for_what_it_rests_on() {
     let explanation = explain(&Node::with(&[GOOD]), CONFIG);
     let text = explain::text(&explanation);
     assert_eq!(text.lines().count(), 1 + 2 * explanation.checks.len(), "{text}");
-    assert_eq!(text.lines().next(), Some("0000:01:00.1 may be advertised, pool fast"));
+    assert_eq!(text.lines().next(), Some("0000:01:00.1 may be advertised as vfio, pool fast"));
 }

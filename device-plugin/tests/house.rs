@@ -45,7 +45,8 @@ fn the_reset_attribute_of_sysfs_is_never_named() {
         // Whole-line comments only: a `//` inside a line may stand in a string.
         let code = if line.trim_start().starts_with("//") { "" } else { line };
         code.contains("/reset\"")
-            || code.contains("\"reset\"")
+            // A key of JSON, as the probe's report has one, is no path.
+            || code.split("\"reset\"").skip(1).any(|rest| !rest.starts_with(':'))
             || code.contains("/reset'")
             || code.split("> reset").skip(1).any(|rest| !rest.starts_with(char::is_alphanumeric))
     });

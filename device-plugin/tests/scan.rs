@@ -12,7 +12,8 @@ use doorbell_device_plugin::config::Config;
 use doorbell_device_plugin::scan::{self, Row};
 use serde_json::json;
 
-use node::{GOOD, Node, PAGE, Vf};
+use node::standing::Vdpa;
+use node::{GOOD, Node, PAGE, Vf, modes};
 
 const CONFIG: &str =
     "apiVersion: doorbell.dev/v1\npools:\n- {name: fast, access: vfio, select: {pfNames: [ens1f0]}}\n";
@@ -92,7 +93,7 @@ fn one_unreadable_vf_does_not_hide_the_others() {
 fn the_table_has_each_reason_below_its_vf() {
     let table = scan::table(&rows(&Node::with(&[GOOD, GOOD])));
     let lines: Vec<&str> = table.lines().collect();
-    assert!(lines[1].starts_with("0000:01:00.1  0000:01:00.0  0"), "{table}");
+    assert!(lines[1].starts_with("0000:01:00.1  vf      0000:01:00.0  0"), "{table}");
     assert_eq!(lines[2], "    IOMMU group 7 is shared with 0000:01:00.2");
 }
 
@@ -132,6 +133,77 @@ fn the_table_has_the_overlap_below_its_vf() {
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines[2], "    selected by rest, last too: the first pool in the config has it");
     assert_eq!(lines[3], "    IOMMU group 7 is shared with 0000:01:00.2");
+}
+
+#[test]
+fn a_sub_device_of_each_mode_is_a_row() {
+    assert_eq!(
+        scan::table(&rows_of(&modes::node(), modes::CONFIG)),
+        "\
+ID                                         PARENT       PF            NR  PCI        DRIVER      ACCESS       REGISTERS  MEDIATION      GROUP  ISOLATION        DOORBELL              RUNG     POOL      ADVERTISED
+0000:01:00.1                               vf           0000:01:00.0  0   1af4:1041  vfio-pci    vfio         exposed    none           7      iommu-rid        exclusive per device  direct   whole     yes
+0000:01:00.2                               vf           0000:01:00.0  1   1af4:1041  vp-vdpa     vhost-vdpa   mediated   parent-driver  8      iommu-rid        exclusive per device  eventfd  rings     yes
+0000:01:00.3                               vf           0000:01:00.0  2   1af4:1041  vp-vdpa     vhost-vdpa   mediated   parent-driver  9      iommu-rid        exclusive per queue   direct   rings     yes
+0000:01:00.4                               vf           0000:01:00.0  3   1af4:1041  vp-vdpa     virtio-vdpa  none       parent-driver  10     kernel-mediated  exclusive per device  kernel   kernel    yes
+0000:01:00.5                               vf           0000:01:00.0  4   1af4:1041  virtio-pci  netdev       none       parent-driver  11     kernel-mediated  exclusive per device  kernel   plain     yes
+mtty-83b8f4f2-509f-382f-3c1e-e6bfe0fa1001  mtty         -             -   -          mtty        mdev         mediated   parent-driver  40     software         none                  none     mediated  yes
+vdpasim_blk-0                              vdpasim_blk  -             -   -          -           vhost-vdpa   mediated   parent-driver  -      software         none                  eventfd  soft      yes
+vdpasim_net-0                              vdpasim_net  -             -   -          -           vhost-vdpa   mediated   parent-driver  -      software         none                  eventfd  soft      yes
+vdpasim_net-others                         vdpasim_net  -             -   -          -           vhost-vdpa   mediated   parent-driver  -      software         none                  eventfd  soft      yes
+"
+    );
+}
+
+#[test]
+fn in_no_pool_a_sub_device_is_driven_as_it_stands() {
+    let rows = scan::rows(&modes::node().host(), None, PAGE).unwrap();
+    let driven: Vec<String> = rows.iter().map(|row| row.access.to_string()).collect();
+    let expected = [
+        "vfio",
+        "vhost-vdpa",
+        "vhost-vdpa",
+        "virtio-vdpa",
+        "vfio",
+        "mdev",
+        "vhost-vdpa",
+        "vhost-vdpa",
+        "vhost-vdpa",
+    ];
+    assert_eq!(driven, expected);
+    assert!(rows.iter().all(|row| !row.advertised && row.reasons.last().unwrap() == "no pool selects it"));
+}
+
+#[test]
+fn a_parent_that_is_not_named_is_in_no_pool() {
+    let every = CONFIG
+        .replace("access: vfio", "access: vhost-vdpa")
+        .replace("pfNames: [ens1f0]", "virtioTypes: [net]");
+    let rows = rows_of(&modes::node(), &every);
+    let of_software = rows.iter().filter(|row| row.isolation == "software");
+    let pools: Vec<Option<&str>> = of_software.map(|row| row.pool.as_deref()).collect();
+    assert_eq!(pools, [None; 4]);
+}
+
+#[test]
+fn a_parent_on_which_nothing_stands_is_a_row_of_its_own() {
+    let node = Node::with(&[]);
+    node.can_make_vdpa(&[("vdpasim_net", 1 << 1)]);
+    let soft = "apiVersion: doorbell.dev/v1\npools:\n- {name: soft, access: vhost-vdpa, select: {parents: [vdpasim_net]}, prepare: {perParent: 3}}\n";
+    let rows = rows_of(&node, soft);
+    assert_eq!(rows[0].id, "vdpasim_net");
+    assert_eq!(rows[0].reasons, ["nothing stands on it", "`run` makes 3 vDPA devices on it first"]);
+}
+
+#[test]
+fn a_vf_with_two_vdpa_devices_is_refused() {
+    let node = Node::with(&[GOOD]);
+    node.drive("0000:01:00.1", Some("vp-vdpa"));
+    node.can_make_vdpa(&[("pci/0000:01:00.1", 1 << 1)]);
+    let device = |name| Vdpa { name, of: "pci/0000:01:00.1", driver: Some("vhost_vdpa"), kind: 1, number: 0 };
+    node.has_vdpa(&[device("a"), Vdpa { number: 1, ..device("b") }]);
+    let rows = rows_of(&node, &CONFIG.replace("access: vfio", "access: vhost-vdpa"));
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].reasons, ["2 vDPA devices share its one set of rings: a, b"]);
 }
 
 #[test]

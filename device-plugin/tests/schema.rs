@@ -5,17 +5,20 @@
 
 mod node;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use doorbell_common::formats::descriptor::{API_VERSION, Attachment, IpPrefix, Mapped, Trial};
+use doorbell_common::formats::descriptor::{API_VERSION, Attachment, IpPrefix, Mapped, Trial, Vdpa};
+use doorbell_common::host::Host;
+use doorbell_common::subdevice::Access;
 use doorbell_device_plugin::config::Config;
 use doorbell_device_plugin::{explain, publish};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use node::broken::{self, Broken};
-use node::{GOOD, Node, PAGE};
+use node::{GOOD, Node, PAGE, modes, sub_functions};
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1
@@ -49,13 +52,32 @@ fn explanations() -> Vec<Value> {
     let config = Config::parse("pools.yaml", CONFIG).unwrap();
     let whole = [Node::with(&[GOOD]), Node::with_cdevs(&[GOOD])];
     let nodes = whole.into_iter().chain(broken::nodes().into_iter().map(|Broken { node, .. }| node));
-    nodes.flat_map(|node| [explanation(&node, Some(&config)), explanation(&node, None)]).collect()
+    let of_vfs = nodes.flat_map(|node| [explanation(&node, Some(&config)), explanation(&node, None)]);
+
+    let (node, config) = (modes::node(), Config::parse("pools.yaml", modes::CONFIG).unwrap());
+    let explain = |id: &str| explain::explain(&node.host(), Some(&config), &id.parse().unwrap(), PAGE);
+    let of_each_mode = modes::IDS.map(|id| serde_json::to_value(explain(id).unwrap()).unwrap());
+    of_vfs.chain(of_each_mode).collect()
 }
 
-/// `device.json` as the plugin writes it on a node.
+/// `device.json` of a device as the plugin wrote it on a host.
+fn device(host: &Host, id: &str) -> Value {
+    serde_json::from_slice(&host.read(format!("/run/doorbell/devices/{id}/device.json")).unwrap()).unwrap()
+}
+
+/// That of the first VF, as the plugin writes it.
 fn described(node: &Node) -> Value {
     publish::all(&node.host(), &node.inventory(CONFIG)).unwrap();
-    serde_json::from_str(&node.text("run/doorbell/devices/0000:01:00.1/device.json")).unwrap()
+    device(&node.host(), "0000:01:00.1")
+}
+
+/// Those of sub-devices of each access mode, and of two on sub-functions.
+fn of_each_mode() -> Vec<Value> {
+    let (node, root) = (modes::node(), sub_functions::root());
+    publish::all(&node.host(), &node.inventory(modes::CONFIG)).unwrap();
+    publish::all(&root.host, &sub_functions::inventory(&root, sub_functions::CONFIG)).unwrap();
+    let of_node = modes::IDS.map(|id| device(&node.host(), id));
+    of_node.into_iter().chain(sub_functions::IDS.map(|id| device(&root.host, id))).collect()
 }
 
 /// On a node with groups alone, and on one with each device's own node, which has a NUMA node too.
@@ -65,14 +87,14 @@ fn devices() -> [Value; 2] {
     [described(&Node::with(&[GOOD])), described(&with_cdevs)]
 }
 
-/// The least and the most that an attachment holds.
-fn attachments() -> [Value; 2] {
+/// The least and the most that an attachment holds, and one of each kind of trial.
+fn attachments() -> Vec<Value> {
     let least = Attachment {
         api_version: API_VERSION.to_owned(),
         interface: "eth0".to_owned(),
         mac: None,
         ips: Vec::new(),
-        trial: Some(Trial::Mapped(Mapped { region: 4, offset: 0x3000, length: 0x1000, micros: 8000 })),
+        trial: None,
         memlock_limit: None,
     };
     let ip = |address: &str, prefix| IpPrefix { address: address.parse().unwrap(), prefix };
@@ -82,12 +104,28 @@ fn attachments() -> [Value; 2] {
         memlock_limit: Some(8 << 20),
         ..least.clone()
     };
-    [least, most].map(|attachment| serde_json::to_value(attachment).unwrap())
+    let vdpa = |features: u64, config: &str| Vdpa {
+        virtio_type: 1,
+        queues: 3,
+        doorbells: 2,
+        features: format!("{features:#x}"),
+        config: config.to_owned(),
+        micros: 900,
+    };
+    let trials = [
+        Trial::Mapped(Mapped { region: 4, offset: 0x3000, length: 0x1000, micros: 8000 }),
+        Trial::Vdpa(vdpa(u64::MAX, "020000000001")),
+        Trial::Vdpa(vdpa(0, "")),
+        Trial::Attached { attached: true },
+    ];
+    let tried = trials.map(|trial| Attachment { trial: Some(trial), ..most.clone() });
+    let all = [least, most].into_iter().chain(tried);
+    all.map(|attachment| serde_json::to_value(attachment).unwrap()).collect()
 }
 
 fn documents() -> Vec<(&'static str, Value)> {
     let explanations = explanations().into_iter().map(|document| ("explain", document));
-    let devices = devices().into_iter().map(|document| ("device", document));
+    let devices = devices().into_iter().chain(of_each_mode()).map(|document| ("device", document));
     let attachments = attachments().into_iter().map(|document| ("attachment", document));
     explanations.chain(devices).chain(attachments).collect()
 }
@@ -133,6 +171,16 @@ fn descriptors_with_either_pair_of_nodes_are_valid() {
 }
 
 #[test]
+fn descriptors_of_each_access_mode_are_valid() {
+    let documents = of_each_mode();
+    let modes: BTreeSet<&str> = documents.iter().map(|device| device["access"].as_str().unwrap()).collect();
+    assert_eq!(modes, Access::ALL.map(|mode| mode.to_string()).iter().map(String::as_str).collect());
+    for document in &documents {
+        assert_valid("device", document);
+    }
+}
+
+#[test]
 fn attachments_are_valid() {
     for document in attachments() {
         assert_valid("attachment", &document);
@@ -156,6 +204,38 @@ fn a_descriptor_with_nodes_of_both_pairs_is_refused() {
     let [mut by_group, by_device] = devices();
     by_group["nodes"]["device"] = by_device["nodes"]["device"].clone();
     assert!(!validator("device").is_valid(&by_group));
+}
+
+/// What one mode has, another has not: nodes, what it stands on, what is said of registers, doorbell and memory.
+#[test]
+fn a_descriptor_that_mixes_two_modes_is_refused() {
+    let documents = of_each_mode();
+    let validator = validator("device");
+    for document in &documents {
+        for other in documents.iter().filter(|other| other["access"] != document["access"]) {
+            let mut mixed = document.clone();
+            mixed["access"] = other["access"].clone();
+            assert!(!validator.is_valid(&mixed), "{mixed:#}");
+        }
+    }
+}
+
+#[test]
+fn a_doorbell_has_its_place_where_it_is_exclusive_and_nowhere_else() {
+    let validator = validator("device");
+    for mut document in of_each_mode() {
+        let exclusive = document["doorbell"]["verdict"] == "exclusive";
+        document["doorbell"]["verdict"] = json!(if exclusive { "none" } else { "exclusive" });
+        assert!(!validator.is_valid(&document), "{document:#}");
+    }
+}
+
+#[test]
+fn a_trial_of_two_kinds_is_refused() {
+    let mut tried = attachments().into_iter().filter(|attachment| attachment["trial"]["region"] == 4);
+    let mut mapped = tried.next().unwrap();
+    mapped["trial"]["attached"] = json!(true);
+    assert!(!validator("attachment").is_valid(&mapped));
 }
 
 #[test]

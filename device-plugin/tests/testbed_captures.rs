@@ -57,14 +57,14 @@ fn the_testbed_is_scanned_as_it_was_there() {
     assert_eq!(
         table(&captured("testbed.capture")),
         "\
-ADDRESS       PF            VF  ID         DRIVER    GROUP  ISOLATION  DOORBELL              POOL        ADVERTISED
-0000:01:00.1  0000:01:00.0  0   1af4:1041  vfio-pci  12     iommu-rid  exclusive per device  per-device  yes
-0000:01:00.2  0000:01:00.0  1   1af4:1041  -         13     iommu-rid  exclusive per device  -           no
+ID            PARENT  PF            NR  PCI        DRIVER    ACCESS  REGISTERS  MEDIATION  GROUP  ISOLATION  DOORBELL              RUNG    POOL        ADVERTISED
+0000:01:00.1  vf      0000:01:00.0  0   1af4:1041  vfio-pci  vfio    exposed    none       12     iommu-rid  exclusive per device  direct  per-device  yes
+0000:01:00.2  vf      0000:01:00.0  1   1af4:1041  -         vfio    exposed    none       13     iommu-rid  exclusive per device  -       -           no
     not on a VFIO driver but on no driver
     no pool selects it
-0000:02:00.1  0000:02:00.0  0   1af4:1041  vfio-pci  14     iommu-rid  exclusive per queue   per-queue   yes
-0000:02:00.2  0000:02:00.0  1   1af4:1041  vfio-pci  15     iommu-rid  exclusive per queue   per-queue   yes
-0000:03:10.0  0000:03:00.0  0   8086:10ca  -         16     unproven   none                  intel       no
+0000:02:00.1  vf      0000:02:00.0  0   1af4:1041  vfio-pci  vfio    exposed    none       14     iommu-rid  exclusive per queue   direct  per-queue   yes
+0000:02:00.2  vf      0000:02:00.0  1   1af4:1041  vfio-pci  vfio    exposed    none       15     iommu-rid  exclusive per queue   direct  per-queue   yes
+0000:03:10.0  vf      0000:03:00.0  0   8086:10ca  -         vfio    exposed    none       16     unproven   none                  -       intel       no
     not on a VFIO driver but on no driver
     that IOMMU group 16 attaches is not shown yet: no pool has a VF of its PF on a VFIO driver
     no virtio function: vendor 8086 device 10ca

@@ -68,6 +68,13 @@ impl Checks {
         result
     }
 
+    /// Makes facts of what has failed so far: something else has decided, in its favour.
+    pub fn overrule(&mut self) {
+        for check in self.0.iter_mut().flatten().filter(|check| check.outcome == Outcome::Failed) {
+            check.outcome = Outcome::Noted;
+        }
+    }
+
     /// Keeps a fact.
     pub fn note(&mut self, name: &str, rests_on: fmt::Arguments<'_>, found: impl FnOnce() -> String) {
         if let Some(kept) = &mut self.0 {
@@ -106,6 +113,21 @@ mod tests {
         assert_eq!((list[0].outcome, list[0].found.as_str()), (Outcome::Passed, "7"));
         assert_eq!((list[1].outcome, list[1].found.as_str()), (Outcome::Failed, "no"));
         assert_eq!(list[1].rests_on, "/sys/b");
+    }
+
+    #[test]
+    fn what_was_overruled_has_failed_nobody() {
+        let mut checks = Checks::kept();
+        let failing = |checks: &mut Checks, name| {
+            assert!(
+                checks.step(name, format_args!("/sys/a"), Err::<(), _>("no"), |()| String::new()).is_err()
+            );
+        };
+        failing(&mut checks, "a");
+        checks.overrule();
+        failing(&mut checks, "b");
+        let outcomes: Vec<Outcome> = checks.into_list().iter().map(|check| check.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Noted, Outcome::Failed]);
     }
 
     #[test]

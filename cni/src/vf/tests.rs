@@ -81,10 +81,11 @@ fn what_holds_anyway_needs_no_pf_to_set_it() {
 
 #[test]
 fn what_is_so_already_is_not_set_again_but_for_an_address() {
-    let mac = Some([2, 0, 0, 0, 0, 0x11].into());
-    let vlan = Some(Vlan { id: 7, ..Vlan::default() });
-    let asked = VfChange { mac, vlan, spoof_check: Some(true), trust: Some(true), ..Default::default() };
-    let before = VfAttributes { mac: mac.unwrap(), vlan: vlan.unwrap(), spoof_check: None, ..untouched() };
+    let mac = MacAddress::from([2, 0, 0, 0, 0, 0x11]);
+    let vlan = Vlan { id: 7, ..Vlan::default() };
+    let both = VfChange { mac: Some(mac), vlan: Some(vlan), ..Default::default() };
+    let asked = VfChange { spoof_check: Some(true), trust: Some(true), ..both };
+    let before = VfAttributes { mac, vlan, spoof_check: None, ..untouched() };
     assert_eq!(news(asked.clone(), &before), VfChange { vlan: None, ..asked.clone() });
     let before = VfAttributes { trust: Some(true), ..untouched() };
     assert_eq!(news(asked.clone(), &before), VfChange { spoof_check: None, trust: None, ..asked });
@@ -100,9 +101,11 @@ fn without_an_interface_of_the_pf_nothing_can_be_set() {
     assert_eq!(failure.details, "asked for: vlan, trust");
     // In another namespace, it may be back.
     fs::create_dir_all(rig.host.path(format!("/sys/bus/pci/devices/{PF}/net"))).unwrap();
-    let failure = ask();
     let msg = format!("PF {PF} has no network interface on the host by which its VF 3 could be set");
-    assert_eq!((failure.code, failure.msg), (code::TRY_AGAIN, msg));
+    let failure = ask();
+    assert_eq!((failure.code, &failure.msg), (code::TRY_AGAIN, &msg));
+    let failure = set_as(&rig, &mut rig.take("c1"), r#"{"vlan":0}"#).unwrap_err();
+    assert_eq!((failure.code, &failure.msg), (code::TRY_AGAIN, &msg));
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub struct PoolName(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourcePrefix(String);
 
-/// Name of a PCI driver, as its folder in sysfs is called.
+/// Name of a driver, as its folder in sysfs is called: `vfio-pci`, `mlx5_core.sf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverName(String);
 
@@ -36,7 +36,7 @@ pub enum BadName {
     )]
     Pool(String),
     /// Not a driver's.
-    #[error("`{0}` is no driver name: expected letters, digits, `_` and `-`, such as vfio-pci")]
+    #[error("`{0}` is no driver name: expected letters, digits, `_`, `-` and inner dots, such as vfio-pci")]
     Driver(String),
     /// Not a resource prefix.
     #[error(
@@ -81,8 +81,8 @@ impl FromStr for DriverName {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        let good = !text.is_empty() && text.bytes().all(inner);
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        let good = !text.is_empty() && text.bytes().all(inner) && !text.starts_with('.');
         if good { Ok(Self(text.to_owned())) } else { Err(BadName::Driver(text.to_owned())) }
     }
 }

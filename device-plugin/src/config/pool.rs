@@ -174,8 +174,15 @@ impl PoolFields {
             let message = "neither select.pfNames nor select.rootDevices names a PF to make VFs on";
             return Err(contradiction(prepare, "prepare.numVfs", message));
         }
+        let of_vfs =
+            [("prepare.numVfs", asked.num_vfs.is_some()), ("prepare.driver", asked.driver.is_some())];
+        let takes_vfs = select.value.aux_types.is_empty() && select.value.parents.is_empty();
+        if let Some((field, _)) = of_vfs.into_iter().find(|(_, given)| *given && !takes_vfs) {
+            return Err(contradiction(prepare, field, "it is for VFs, and the pool selects none"));
+        }
         let drivers = &select.value.drivers;
         if let Some(driver) = asked.driver_for(*access)
+            && takes_vfs
             && !drivers.is_empty()
             && !drivers.iter().any(|name| *name == *driver)
         {

@@ -1,5 +1,7 @@
 //! What the config file takes and how it says no.
 
+mod modes;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -79,6 +81,7 @@ fn what_would_reach_sysfs_or_the_kubelet_is_checked() {
     for (good, bad) in [
         ("numVfs: 4", "driver: ''"),
         ("numVfs: 4", "driver: ../../devices"),
+        ("numVfs: 4", "driver: .."),
         ("vendors: [1af4]", "vendors: ['+af4']"),
         ("[ens1f0#0-3]", "['ens1f0#+0-+3']"),
         ("pools:", "resourcePrefix: kubernetes.io\npools:"),

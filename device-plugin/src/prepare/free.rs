@@ -16,6 +16,8 @@ use doorbell_common::kernel::{auxiliary, iommu, mdev, net, pci, process, vdpa};
 use doorbell_common::subdevice::{Child, DeviceId, Parent};
 use nix::errno::Errno;
 
+use super::made::Made;
+
 /// What the kubelet says of devices that it has given away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allocated {
@@ -45,6 +47,23 @@ impl Allocated {
 pub fn parent(host: &Host, parent: &Parent, allocated: &Allocated) -> Result<(), String> {
     with(host, parent, &children(host, parent)?, allocated)?;
     parent_interface(host, parent)
+}
+
+/// Whether a parent may be taken off its driver, which takes what stands on it along: nobody else's.
+pub(super) fn to_rebind(
+    host: &Host,
+    parent: &Parent,
+    made: &Made,
+    allocated: &Allocated,
+) -> Result<(), String> {
+    self::parent(host, parent, allocated)?;
+    match children(host, parent)?.iter().find(|child| !made.has(child)) {
+        Some(Child::Vdpa { name, .. }) => {
+            Err(format!("somebody else made vDPA device {name} on it, which would go"))
+        }
+        Some(Child::Mdev(uuid)) => Err(format!("somebody else made mdev {uuid} on it, which would go")),
+        Some(Child::None) | None => Ok(()),
+    }
 }
 
 /// Whether one of the things that stand on a parent may be removed, or taken off its driver, or why not.

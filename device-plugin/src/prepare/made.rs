@@ -9,6 +9,7 @@ use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::boot;
 use doorbell_common::kernel::mdev::Uuid;
 use doorbell_common::kernel::vdpa::VdpaName;
+use doorbell_common::subdevice::Child;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -76,6 +77,15 @@ impl Made {
                 warn!(file = file(of), %error, "record of what was made is not readable");
                 Ok(none())
             }
+        }
+    }
+
+    /// Whether something that stands on the device is ours.
+    pub(super) fn has(&self, child: &Child) -> bool {
+        match child {
+            Child::None => true,
+            Child::Vdpa { name, .. } => self.steps.contains(&Step::Vdpa(name.clone())),
+            Child::Mdev(uuid) => self.steps.contains(&Step::Mdev(uuid.clone())),
         }
     }
 

@@ -79,7 +79,7 @@ pub(super) fn make(host: &Host, survey: &Survey, plan: &Plan, allocated: &Alloca
         subdevice::alone(&devices)?;
     }
     let there: Vec<String> = devices.iter().map(|device| device.name.clone()).collect();
-    let names = (0..plan.count()).map(|number| name(&plan.parent, number));
+    let names = (0..plan.count()).map(|number| plan.vdpa_name(number));
     for name in names.filter(|name| !there.contains(name)).take(plan.count().saturating_sub(there.len())) {
         let name: VdpaName = name.parse().map_err(|_| format!("{name} is no name of a vDPA device"))?;
         made.will(host, Step::Vdpa(name.clone())).map_err(|error| chain(&error))?;
@@ -88,6 +88,21 @@ pub(super) fn make(host: &Host, survey: &Survey, plan: &Plan, allocated: &Alloca
         info!(pool = %plan.pool, parent = %plan.parent, device = %name, "vDPA device made");
     }
     devices.iter().try_for_each(|device| bind(host, plan, &mut made, device, wanted, allocated))
+}
+
+/// Whether every device of a parent that is on another driver than the wanted one may be taken off it, or why not.
+pub(super) fn free_for(
+    host: &Host,
+    survey: &Survey,
+    plan: &Plan,
+    wanted: BusDriver,
+    allocated: &Allocated,
+) -> Result<(), String> {
+    let elsewhere =
+        survey.vdpa_on(&plan.parent).iter().filter(|on| on.on_bus.driver.as_deref() != Some(wanted.name()));
+    elsewhere.filter_map(|on| on.on_bus.name.parse().ok()).try_for_each(|name| {
+        free::child(host, &plan.parent, &Child::Vdpa { name, virtio_type: None }, allocated)
+    })
 }
 
 /// Devices on a parent, as they are now: the survey was made before its driver was bound.
@@ -111,11 +126,6 @@ fn handle(survey: &Survey, parent: &Parent) -> Result<ManagementHandle, String> 
         Parent::Device(name) => name.to_string(),
     };
     text.parse().map_err(|_| format!("{text} is no management device"))
-}
-
-/// After its parent, so that it is the same at each start.
-fn name(parent: &Parent, number: usize) -> String {
-    if parent.takes_several() { format!("{parent}-{number}") } else { parent.to_string() }
 }
 
 /// Makes a device with what the pool asks for, or without what its driver does not take.

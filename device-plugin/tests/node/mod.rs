@@ -5,6 +5,9 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub(crate) mod broken;
+pub(crate) mod modes;
+pub(crate) mod standing;
+pub(crate) mod sub_functions;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -61,7 +61,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 25] = [
+pub const SCENARIOS: [Scenario; 26] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -86,7 +86,8 @@ pub const SCENARIOS: [Scenario; 25] = [
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
     scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),
-    scenario!(killed::killed on Machine::new([Pf::virtio_page_per_vq(1)?])),
+    scenario!(killed::killed_making on Machine::new([Pf::virtio_page_per_vq(1)?])),
+    scenario!(killed::killed_taking_back on Machine::new([Pf::virtio_page_per_vq(1)?])),
 ];
 
 /// The scenario of that name.

@@ -121,7 +121,12 @@ fn a_device_that_a_stranger_holds_is_unhealthy_and_nothing_is_taken_away_under_i
 
 #[test]
 fn a_plugin_killed_at_any_step_of_preparing_comes_to_the_same_state() {
-    scenario("killed");
+    scenario("killed_making");
+}
+
+#[test]
+fn a_plugin_killed_at_any_step_of_taking_back_comes_to_the_same_state() {
+    scenario("killed_taking_back");
 }
 
 #[test]

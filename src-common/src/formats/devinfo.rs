@@ -72,7 +72,10 @@ impl DeviceInfo {
                     },
                 }
             }
-            (Child::None, Access::Vfio | Access::Netdev, Some(pci_address), Some(pf_pci_address)) => {
+            // A sub-function's function is not its consumer's: others share it.
+            (Child::None, Access::Vfio | Access::Netdev, Some(pci_address), Some(pf_pci_address))
+                if device.parent.vf().is_some() =>
+            {
                 Section::Pci { pci: Pci { pci_address, pf_pci_address } }
             }
             _ => return None,

@@ -7,7 +7,7 @@ mod config;
 
 pub use address::{BadAddress, PciAddress};
 pub use bar::{Bar, BarKind, Bars};
-pub use bind::{BindError, bind, give_back, unbind_to_default};
+pub use bind::{BindError, bind, give_back, is_loaded, unbind_to_default};
 pub use config::{Capability, CapabilityError, ConfigSpace};
 
 use crate::host::{self, Host};

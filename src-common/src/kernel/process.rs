@@ -28,7 +28,7 @@ pub fn holding(host: &Host, node: &str) -> Option<Process> {
 
 /// The first process found with each of these nodes open, of those that are seen: one look through all of /proc.
 #[must_use]
-pub fn holders(host: &Host, nodes: BTreeSet<&str>) -> BTreeMap<String, Process> {
+pub fn holders(host: &Host, nodes: &BTreeSet<&str>) -> BTreeMap<String, Process> {
     let host = &host.unrecorded();
     let mut held = BTreeMap::new();
     for pid in host.list(PROC).unwrap_or_default().into_iter().filter_map(|name| name.parse().ok()) {

@@ -96,7 +96,7 @@ impl PreviousResult {
 
     /// The result with interfaces behind its own, as JSON: what others say by an interface's place still holds.
     #[must_use]
-    pub fn with(mut self, added: Vec<Interface>) -> String {
+    pub fn with(mut self, added: &[Interface]) -> String {
         let mut all = interfaces(&self.0).expect("they were read before");
         let raw = |value| to_raw_value(value).expect("an interface has string keys");
         all.extend(added.iter().map(raw));
@@ -124,7 +124,7 @@ mod tests {
 
     fn added(previous: &str) -> serde_json::Result<String> {
         let previous: Box<RawValue> = serde_json::from_str(previous)?;
-        Ok(PreviousResult::parse(&previous)?.with(vec![interface().in_version("1.0.0")]))
+        Ok(PreviousResult::parse(&previous)?.with(&[interface().in_version("1.0.0")]))
     }
 
     #[test]

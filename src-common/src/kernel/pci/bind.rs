@@ -32,6 +32,15 @@ pub enum BindError {
     Host(#[from] HostError),
 }
 
+/// Whether a driver is there to bind to.
+pub fn is_loaded(host: &Host, driver: &str) -> Result<(), BindError> {
+    if host.exists(format!("{DRIVERS}/{driver}")) {
+        Ok(())
+    } else {
+        Err(BindError::NotLoaded(driver.to_owned()))
+    }
+}
+
 /// Leaves the function to the driver that the kernel chooses, taking it off another first.
 ///
 /// Where a PF is told to have no drivers for its VFs, the kernel binds one to none that is not named
@@ -80,9 +89,7 @@ pub fn bind(host: &Host, address: PciAddress, wanted: &str) -> Result<(), BindEr
     if now.as_deref() == Some(wanted) {
         return Ok(());
     }
-    if !host.exists(format!("{DRIVERS}/{wanted}")) {
-        return Err(BindError::NotLoaded(wanted.to_owned()));
-    }
+    is_loaded(host, wanted)?;
     let folder = folder(address);
     host.write_attribute(format!("{folder}/driver_override"), wanted)?;
     if now.is_some() {
