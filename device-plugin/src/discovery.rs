@@ -2,6 +2,7 @@
 
 mod acpi;
 mod select;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,12 +13,9 @@ use doorbell_common::kernel::auxiliary::{self, SfAddress, SubFunction};
 use doorbell_common::kernel::mdev::{self, Uuid};
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::sriov::{self, Pf};
-use doorbell_common::kernel::vdpa::{self, ManagementDevice, OnBus, VdpaDevice};
+use doorbell_common::kernel::vdpa::{ManagementDevice, OnBus};
 use doorbell_common::kernel::vfio::Way;
-use doorbell_common::subdevice::{
-    self, Access, Child, DeviceId, Eligible, Parent, ParentName, Subject, VirtualFunction,
-};
-use tracing::warn;
+use doorbell_common::subdevice::{Access, Parent, ParentName, VirtualFunction};
 
 use self::acpi::AcpiIndexes;
 use crate::config::{Config, Pool, PoolName};
@@ -126,149 +124,11 @@ fn is_gone(host: &Host, address: PciAddress) -> bool {
 }
 
 impl Survey {
-    /// What sysfs has on the vDPA bus, and what netlink adds: simulators, and of what type devices are.
-    fn look_for_vdpa(&mut self, host: &Host) -> host::Result<()> {
-        let said =
-            vdpa::management_devices(host).and_then(|management| Ok((management, vdpa::devices(host)?)));
-        let (management, devices) = said.unwrap_or_else(|error| {
-            warn!(error = chain(&error), "vDPA management devices not listed");
-            Default::default()
-        });
-        for device in &management {
-            if let (None, Ok(name)) = (device.handle.bus(), device.handle.name().parse()) {
-                self.others.insert(name, Other::Simulator(device.clone()));
-            }
-        }
-        self.management = management;
-        for on_bus in vdpa::list(host)? {
-            let known = devices.iter().find(|device| device.name == on_bus.name);
-            if let Some(parent) = self.parent_of(&on_bus, known) {
-                let virtio_type = known.and_then(|device| u16::try_from(device.virtio_id).ok());
-                self.vdpa.entry(parent).or_default().push(VdpaOn { on_bus, virtio_type });
-            }
-        }
-        Ok(())
-    }
-
-    /// sysfs says which function a device stands on; of which simulator it is, only netlink does.
-    fn parent_of(&self, on_bus: &OnBus, known: Option<&VdpaDevice>) -> Option<Parent> {
-        match &on_bus.parent {
-            Some(parent) => match parent.parse() {
-                Ok(address) => Some(Parent::Vf(address)),
-                Err(_) => self.sfs.values().find(|sf| sf.name == *parent).map(|sf| Parent::Sf(sf.address())),
-            },
-            None => Some(Parent::Device(known?.management.name().parse().ok()?)),
-        }
-    }
-
-    fn look_for_mdevs(&mut self, host: &Host) -> host::Result<()> {
-        let all = mdev::list(host)?;
-        for parent in mdev::parents(host)? {
-            let Ok(name) = parent.name.parse() else { continue };
-            let of_parent = all.iter().filter(|device| device.parent == parent.name);
-            let mdevs = of_parent.map(|device| device.uuid.clone()).collect();
-            self.others.insert(name, Other::Mdev { parent, mdevs });
-        }
-        Ok(())
-    }
-
     /// Every parent, VFs first.
     pub fn parents(&self) -> impl Iterator<Item = Parent> {
         let vfs = self.vfs.keys().copied().map(Parent::Vf);
         let sfs = self.sfs.keys().copied().map(Parent::Sf);
         vfs.chain(sfs).chain(self.others.keys().cloned().map(Parent::Device))
-    }
-
-    /// vDPA devices that stand on a parent.
-    #[must_use]
-    pub fn vdpa_on(&self, parent: &Parent) -> &[VdpaOn] {
-        self.vdpa.get(parent).map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// How what stands on a parent is driven: as its pool says, or without one as it stands.
-    #[must_use]
-    pub fn driven(&self, parent: &Parent, assignment: Option<&Assignment>) -> (Access, Way) {
-        match assignment {
-            Some(Assignment { access, way, .. }) => (*access, *way),
-            None => (self.as_it_stands(parent), Way::default()),
-        }
-    }
-
-    fn as_it_stands(&self, parent: &Parent) -> Access {
-        let vdpa = self.vdpa_on(parent);
-        let on_bus = vdpa.first().and_then(|on| on.on_bus.driver.as_deref());
-        match parent {
-            _ if on_bus == Some("virtio_vdpa") => Access::VirtioVdpa,
-            _ if !vdpa.is_empty() => Access::VhostVdpa,
-            Parent::Vf(_) => Access::Vfio,
-            Parent::Sf(_) => Access::Netdev,
-            Parent::Device(name) => match self.others.get(name) {
-                Some(Other::Mdev { .. }) => Access::Mdev,
-                _ => Access::VhostVdpa,
-            },
-        }
-    }
-
-    /// What stands on a parent of a pool, as consumers of that pool would drive it.
-    #[must_use]
-    pub fn subjects(&self, parent: &Parent, access: Access, way: Way) -> Vec<Subject> {
-        let subject = |child| Subject { parent: parent.clone(), child, access, way };
-        if access.is_vdpa() {
-            let named = |on: &VdpaOn| {
-                let (name, virtio_type) = (on.on_bus.name.parse().ok()?, on.virtio_type);
-                Some(subject(Child::Vdpa { name, virtio_type }))
-            };
-            return self.vdpa_on(parent).iter().filter_map(named).collect();
-        }
-        match parent {
-            Parent::Device(name) => match self.others.get(name) {
-                Some(Other::Mdev { mdevs, .. }) => {
-                    mdevs.iter().cloned().map(|uuid| subject(Child::Mdev(uuid))).collect()
-                }
-                _ => Vec::new(),
-            },
-            Parent::Vf(_) | Parent::Sf(_) => vec![subject(Child::None)],
-        }
-    }
-
-    /// The sub-devices on a parent of a pool, each as it may be handed out or with what keeps it from that.
-    pub fn sub_devices(
-        &self,
-        host: &Host,
-        parent: &Parent,
-        access: Access,
-        way: Way,
-        page: u64,
-    ) -> Vec<(DeviceId, Result<Eligible, Vec<String>>)> {
-        let subjects = self.subjects(parent, access, way);
-        let several: Vec<OnBus> = self.vdpa_on(parent).iter().map(|on| on.on_bus.clone()).collect();
-        if !parent.takes_several() && access.is_vdpa() && subjects.len() != 1 {
-            let reason =
-                subdevice::alone(&several).err().unwrap_or_else(|| "it has no vDPA device".to_owned());
-            let id = DeviceId::of(parent, &Child::None);
-            return id.into_iter().map(|id| (id, Err(self.lacking(parent, access, &reason)))).collect();
-        }
-        let examined = subjects.into_iter().filter_map(|subject| {
-            let id = DeviceId::of(parent, &subject.child).ok()?;
-            let eligible = match parent {
-                // Examined already, and its isolation confirmed since.
-                Parent::Vf(address) => {
-                    let device = &self.vfs.get(address)?.device;
-                    device.eligible(host, &subject.child, access, way, page)
-                }
-                _ => subject.examine(host, page),
-            };
-            Some((id, eligible))
-        });
-        examined.collect()
-    }
-
-    /// Why nothing on a parent can be handed out, and what would keep it from that besides.
-    fn lacking(&self, parent: &Parent, access: Access, reason: &str) -> Vec<String> {
-        let device = parent.vf().and_then(|address| self.vfs.get(&address)).map(|vf| &vf.device);
-        let isolation =
-            device.filter(|_| access == Access::VhostVdpa).and_then(|vf| vf.isolation.as_ref().err());
-        [Some(reason.to_owned()), isolation.map(ToString::to_string)].into_iter().flatten().collect()
     }
 
     /// The pool of each selected parent, and the pools that selected it too but come later in the config.

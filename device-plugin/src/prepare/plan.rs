@@ -116,6 +116,12 @@ impl Plan {
         }
     }
 
+    /// Name of the vDPA device of that number: after its parent, so that it is the same at each start.
+    pub(super) fn vdpa_name(&self, number: usize) -> String {
+        let parent = &self.parent;
+        if parent.takes_several() { format!("{parent}-{number}") } else { parent.to_string() }
+    }
+
     /// How many sub-devices are to stand on the parent.
     pub(super) fn count(&self) -> usize {
         let several = self.prepare.per_parent.filter(|_| self.parent.takes_several());

@@ -79,7 +79,7 @@ pub(super) fn make(host: &Host, survey: &Survey, plan: &Plan, allocated: &Alloca
         subdevice::alone(&devices)?;
     }
     let there: Vec<String> = devices.iter().map(|device| device.name.clone()).collect();
-    let names = (0..plan.count()).map(|number| name(&plan.parent, number));
+    let names = (0..plan.count()).map(|number| plan.vdpa_name(number));
     for name in names.filter(|name| !there.contains(name)).take(plan.count().saturating_sub(there.len())) {
         let name: VdpaName = name.parse().map_err(|_| format!("{name} is no name of a vDPA device"))?;
         made.will(host, Step::Vdpa(name.clone())).map_err(|error| chain(&error))?;
@@ -126,11 +126,6 @@ fn handle(survey: &Survey, parent: &Parent) -> Result<ManagementHandle, String> 
         Parent::Device(name) => name.to_string(),
     };
     text.parse().map_err(|_| format!("{text} is no management device"))
-}
-
-/// After its parent, so that it is the same at each start.
-fn name(parent: &Parent, number: usize) -> String {
-    if parent.takes_several() { format!("{parent}-{number}") } else { parent.to_string() }
 }
 
 /// Makes a device with what the pool asks for, or without what its driver does not take.

@@ -1,6 +1,6 @@
 //! Taking back what no pool wants any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
@@ -13,7 +13,7 @@ use super::free::{self, Allocated};
 use super::made::{self, Made, Step};
 use super::plan::{Plan, plans};
 use super::{mdevs, vdpa, vfs};
-use crate::config::Config;
+use crate::config::{Config, PoolName};
 use crate::discovery::Survey;
 
 /// Takes back every change on record that no pool wants any more, of what nobody uses. Whether the host has changed.
@@ -22,16 +22,14 @@ pub(super) fn all(host: &Host, config: &Config, survey: &Survey, allocated: &All
         warn!(error = chain(&error), "records of what was made not readable");
         Vec::new()
     });
-    let plans = plans(config, survey);
-    let wanted_vfs = vfs::wanted(config, survey, false);
+    let wanted = Wanted::of(config, survey);
     let mut changed = false;
     // VFs first, then their PFs: the latter's are removed only once nothing is left on the former.
     let (pfs, others): (Vec<String>, Vec<String>) =
         names.into_iter().partition(|name| survey.pfs.iter().any(|pf| pf.address.to_string() == *name));
     for name in others.iter().chain(&pfs) {
         let parent = parent(survey, name);
-        let plan = parent.as_ref().and_then(|parent| plans.get(parent));
-        match take_back(host, survey, name, parent.as_ref(), plan, &wanted_vfs, allocated) {
+        match take_back(host, survey, name, parent.as_ref(), &wanted, allocated) {
             Ok(taken_back) => changed |= taken_back,
             Err(reason) => {
                 changed = true;
@@ -51,8 +49,7 @@ fn take_back(
     survey: &Survey,
     name: &str,
     parent: Option<&Parent>,
-    plan: Option<&Plan>,
-    wanted_vfs: &BTreeMap<PciAddress, u32>,
+    wanted: &Wanted,
     allocated: &Allocated,
 ) -> Result<bool, String> {
     let failed = |error: doorbell_common::host::HostError| chain(&error);
@@ -63,15 +60,12 @@ fn take_back(
     }
     let mut changed = false;
     for step in made.steps.clone().into_iter().rev() {
-        let of_pf = name.parse().ok();
-        if is_wanted(&step, plan)
-            || matches!(step, Step::Vfs { .. }) && of_pf.is_some_and(|pf| wanted_vfs.contains_key(&pf))
-        {
+        if wanted.has(&step, name, parent) {
             continue;
         }
         match (&step, parent) {
             (Step::Vfs { autoprobe }, _) => {
-                if let Some(pf) = of_pf {
+                if let Ok(pf) = name.parse() {
                     remove_vfs(host, survey, pf, *autoprobe, allocated)?;
                 }
             }
@@ -99,17 +93,48 @@ fn gone(host: &Host, name: &str, step: &Step) -> Result<(), String> {
     if there { Err("it is there, and can't be looked at".to_owned()) } else { Ok(()) }
 }
 
-/// Whether a pool would have made the change today.
-fn is_wanted(step: &Step, plan: Option<&Plan>) -> bool {
-    let Some(plan) = plan else { return false };
+/// What the config wants of what was made.
+struct Wanted {
+    plans: BTreeMap<Parent, Plan>,
+    /// Parents of pools that take them as they are found: what was made of these is what they take.
+    as_found: BTreeSet<Parent>,
+    /// PFs on which a pool wants VFs, or has one.
+    pfs: BTreeSet<PciAddress>,
+}
+
+impl Wanted {
+    fn of(config: &Config, survey: &Survey) -> Self {
+        let assigned = survey.assign(config);
+        let mut pfs: BTreeSet<PciAddress> = vfs::wanted(config, survey, false).into_keys().collect();
+        let with_vfs = assigned.keys().filter_map(|parent| survey.vfs.get(&parent.vf()?));
+        pfs.extend(with_vfs.map(|vf| vf.pf));
+        let prepares =
+            |pool: &PoolName| config.pools.iter().any(|other| other.name == *pool && other.prepare.is_some());
+        let as_found = assigned.into_iter().filter(|(_, assignment)| !prepares(&assignment.pool));
+        Self { as_found: as_found.map(|(parent, _)| parent).collect(), pfs, plans: plans(config, survey) }
+    }
+
+    /// Whether a change of the device of that name stays.
+    fn has(&self, step: &Step, name: &str, parent: Option<&Parent>) -> bool {
+        match (step, parent) {
+            (Step::Vfs { .. }, _) => name.parse().is_ok_and(|pf| self.pfs.contains(&pf)),
+            (Step::BusAutoprobe, _) | (_, None) => false,
+            (step, Some(parent)) => {
+                let plan = self.plans.get(parent);
+                self.as_found.contains(parent) || plan.is_some_and(|plan| is_part_of(step, plan))
+            }
+        }
+    }
+}
+
+/// Whether the change would be made today.
+fn is_part_of(step: &Step, plan: &Plan) -> bool {
     match step {
         Step::Vfs { .. } | Step::BusAutoprobe => false,
         // Whatever it is bound to next, what it was found on stays known.
         Step::Driver { .. } => true,
         Step::Vdpa(name) => {
-            let number = name.as_str().rsplit_once('-').and_then(|(_, number)| number.parse::<usize>().ok());
-            let within = !plan.parent.takes_several() || number.is_none_or(|number| number < plan.count());
-            plan.access.is_vdpa() && within
+            plan.access.is_vdpa() && (0..plan.count()).any(|number| plan.vdpa_name(number) == name.as_str())
         }
         Step::BusDriver { .. } => plan.access.is_vdpa(),
         Step::Mdev(uuid) => {
