@@ -8,7 +8,7 @@ use doorbell_device_plugin::{discovery, prepare};
 use super::node::modes::{self, MDEV};
 use super::node::standing::Vdpa;
 use super::node::{GOOD, Node, PAGE, PF, Vf};
-use super::{VF, claim, hold, no_pool, pool_of, pool_of_vfs, to_nobody, vf_on};
+use super::{VF, claim, config, hold, no_pool, pool_of, pool_of_vfs, to_nobody, vf_on};
 
 const FOUND_ON_NONE: &str = r#"{"driver":{"was":null}}"#;
 const VFS: &str = r#"{"vfs":{"autoprobe":true}}"#;
@@ -176,6 +176,29 @@ fn vfs_that_a_pool_asks_for_stay() {
     node.record(PF, VFS);
     assert!(!withdraw(&node, &pool_of_vfs("vfio", "numVfs: 1")));
     assert_eq!(node.told(&format!("sys/bus/pci/devices/{PF}/sriov_numvfs")), "1");
+}
+
+#[test]
+fn what_a_pool_takes_as_it_is_found_stays() {
+    let node = bound();
+    node.record(PF, VFS);
+    let as_found = config("- {name: one, access: vfio, select: {pfNames: [ens1f0]}}\n");
+    assert!(!withdraw(&node, &as_found));
+    assert_eq!(unbound(&node), "");
+    assert!(node.has_record(VF) && node.has_record(PF));
+}
+
+#[test]
+fn a_vf_of_any_pool_keeps_all_vfs_of_its_pf() {
+    let node = Node::with(&[GOOD, Vf { group: 8, ..GOOD }]);
+    node.can_bind();
+    node.record(PF, VFS);
+    node.record(VF, FOUND_ON_NONE);
+    let other = config("- {name: one, access: vfio, select: {pfNames: ['ens1f0#1']}}\n");
+    assert!(withdraw(&node, &other));
+    assert_eq!(unbound(&node), VF);
+    assert_eq!(node.told(&format!("sys/bus/pci/devices/{PF}/sriov_numvfs")), "1");
+    assert!(node.has_record(PF));
 }
 
 /// The kernel's file by which an mdev is removed.

@@ -157,8 +157,8 @@ pub enum Locked {
     /// ENOMEM, unless the process has CAP_IPC_LOCK. By the group (VFIO type 1) a process counts alone, by the device's
     /// own node (iommufd) together with the other processes of its user.
     MemlockUnlessIpcLock,
-    /// Every mapped byte counts against RLIMIT_MEMLOCK, whatever the process may; beyond it the mapping of a vDPA
-    /// device fails with EFAULT or ENOMEM.
+    /// Every mapped byte counts against RLIMIT_MEMLOCK, whatever the process may; beyond it the mapping fails with
+    /// EFAULT, as every message to a vDPA device's IOTLB does that fails.
     Memlock,
     /// The consumer maps nothing: the kernel's driver has the rings.
     Nothing,

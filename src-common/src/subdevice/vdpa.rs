@@ -247,7 +247,9 @@ impl Effective {
     #[must_use]
     pub fn reason(self, driver: Option<&str>, stride: Option<u32>) -> String {
         let driver = driver.unwrap_or("a simulator");
-        match (self, stride) {
+        let by_multiplier =
+            |(name, maps): &(&str, Maps)| *name == driver && matches!(maps, Maps::Multiplier { .. });
+        match (self, stride.filter(|_| DRIVERS.iter().any(by_multiplier))) {
             (Self::Direct, _) => format!("{driver} maps it into the consumer"),
             (Self::Eventfd, Some(stride)) => format!(
                 "{driver} maps a doorbell only where the notify multiplier is the page size, and it is {stride:#x}"
@@ -313,6 +315,14 @@ mod tests {
         assert!(rung(Some("vp-vdpa"), Err(&refusal), PAGE).is_err());
         assert!(rung(Some("octep_vdpa"), Err(&refusal), PAGE).is_err());
         assert_eq!(rung(Some("eni-vdpa"), Err(&refusal), PAGE), Ok(Effective::Eventfd));
+    }
+
+    #[test]
+    fn an_eventfd_has_its_reason_from_the_driver() {
+        let reason = |driver, stride| Effective::Eventfd.reason(driver, stride);
+        assert!(reason(Some("vp-vdpa"), Some(4)).ends_with("the page size, and it is 0x4"));
+        assert_eq!(reason(Some("eni-vdpa"), Some(4)), "eni-vdpa maps no doorbell");
+        assert_eq!(reason(None, None), "a simulator maps no doorbell");
     }
 
     #[test]
