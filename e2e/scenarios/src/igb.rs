@@ -60,6 +60,7 @@ pub(crate) async fn igb(story: Story) -> Result<()> {
     outside::set_up_on("igbvf", OUTSIDE).await?;
     command("ip", &["link", "set", &pf, "vf", "1", "vlan", "7"]).await?;
 
+    known_to_its_pf(&pf).await?;
     let before = Seen::of(&pf).await?;
     story.quote(format!("before: {}", before.vf(0)?));
     let pod = in_the_pod(&story, kubelet, &pf, &before).await?;
@@ -128,6 +129,18 @@ impl Seen {
         ensure!(claims.is_empty(), "claims of {claims:?} are left");
         Ok(())
     }
+}
+
+/// Has the VF's driver tell the PF which address it drew: when it was bound it may have done that too early, and the PF
+/// then shows none until the interface is switched on.
+async fn known_to_its_pf(pf: &str) -> Result<()> {
+    let name = links::name_of_vf(VF)?.context("the VF has no interface")?;
+    for to in ["up", "down"] {
+        command("ip", &["link", "set", &name, to]).await?;
+    }
+    let (own, known) = (links::show(&name).await?, vf(&shown(pf).await?, 0)?);
+    ensure!(own["address"] == known["address"], "{name} has {}, and its PF shows {known}", own["address"]);
+    Ok(())
 }
 
 async fn shown(pf: &str) -> Result<String> {
