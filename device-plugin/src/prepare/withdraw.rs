@@ -200,3 +200,20 @@ fn remove_vfs(
     }
     sriov::disable(host, pf, autoprobe).map_err(|error| chain(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Prepare;
+
+    #[test]
+    fn the_driver_of_the_kernels_choice_is_wanted_by_the_pool_that_asked_for_it() {
+        let plan = Plan {
+            parent: Parent::Vf("0000:01:00.1".parse().unwrap()),
+            pool: "plain".parse().unwrap(),
+            access: Access::Netdev,
+            prepare: Prepare::default(),
+        };
+        assert!(is_part_of(&Step::Driver { was: None }, &plan));
+    }
+}

@@ -9,12 +9,14 @@ mod chain;
 mod granularity;
 mod guards;
 pub mod host;
+mod igb;
 mod isolation;
 mod killed;
 mod kubelet_restart;
 mod late_del;
 mod main_job;
 mod memlock;
+mod netdevs;
 mod power_cycle;
 mod reboot;
 mod refusals;
@@ -59,7 +61,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 23] = [
+pub const SCENARIOS: [Scenario; 26] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -78,6 +80,9 @@ pub const SCENARIOS: [Scenario; 23] = [
     scenario!(memlock::memlock on Machine::new([Pf::virtio(4)?])),
     scenario!(vhost_vdpa::vhost_vdpa on Machine::new([Pf::virtio_page_per_vq(4)?, Pf::virtio(2)?])),
     scenario!(software::software on Machine::new([])),
+    scenario!(netdevs::netdevs on Machine::new([Pf::virtio(4)?, Pf::virtio(1)?])),
+    scenario!(netdevs::netdevs_beside on Machine::new([Pf::virtio(4)?, Pf::virtio(1)?])),
+    scenario!(igb::igb on Machine::new([Pf::igb()])),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
     scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),

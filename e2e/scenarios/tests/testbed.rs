@@ -128,3 +128,18 @@ fn a_plugin_killed_at_any_step_of_preparing_comes_to_the_same_state() {
 fn a_plugin_killed_at_any_step_of_taking_back_comes_to_the_same_state() {
     scenario("killed_taking_back");
 }
+
+#[test]
+fn network_interfaces_of_vfs_go_into_pods_and_come_back_however_these_end() {
+    scenario("netdevs");
+}
+
+#[test]
+fn in_a_chain_a_pod_has_its_vfs_interfaces_beside_its_own() {
+    scenario("netdevs_beside");
+}
+
+#[test]
+fn what_a_pf_is_asked_of_its_vf_is_set_and_given_back() {
+    scenario("igb");
+}

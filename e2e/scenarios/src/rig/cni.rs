@@ -9,6 +9,9 @@ use tokio::process::Command;
 
 use crate::rig::node::BIN;
 
+/// A namespace that is not there: modes that move nothing into it do without.
+const NOWHERE: &str = "/run/netns/none";
+
 /// What the binary answered.
 #[derive(Debug)]
 pub(crate) struct Answer(Output);
@@ -53,6 +56,11 @@ pub(crate) async fn add_with(container: &str, pod: &str, extra: Value) -> Result
     call("ADD", container, pod, extra).await
 }
 
+/// ADD with more in the configuration, into a namespace that is there.
+pub(crate) async fn add_into(netns: &str, container: &str, pod: &str, extra: Value) -> Result<Answer> {
+    invoke("ADD", netns, container, pod, &conf(extra)).await
+}
+
 /// DEL with more in the configuration.
 pub(crate) async fn del_with(container: &str, pod: &str, extra: Value) -> Result<Answer> {
     call("DEL", container, pod, extra).await
@@ -61,7 +69,7 @@ pub(crate) async fn del_with(container: &str, pod: &str, extra: Value) -> Result
 /// ADD behind another plugin.
 pub(crate) async fn add_chained(container: &str, pod: &str, previous: &str) -> Result<Answer> {
     let conf = format!(r#"{{"cniVersion":"1.0.0","name":"test","type":"doorbell","prevResult":{previous}}}"#);
-    invoke("ADD", container, pod, &conf).await
+    invoke("ADD", NOWHERE, container, pod, &conf).await
 }
 
 /// DEL, as it comes when the namespace is gone.
@@ -70,21 +78,26 @@ pub(crate) async fn del(container: &str) -> Result<Answer> {
 }
 
 async fn call(verb: &str, container: &str, pod: &str, extra: Value) -> Result<Answer> {
+    let netns = if verb == "DEL" { "" } else { NOWHERE };
+    invoke(verb, netns, container, pod, &conf(extra)).await
+}
+
+fn conf(extra: Value) -> String {
     let mut conf = json!({ "cniVersion": "1.0.0", "name": "test", "type": "doorbell" });
-    if let (Some(conf), Some(extra)) = (conf.as_object_mut(), extra.as_object()) {
-        conf.extend(extra.clone());
+    if let (Some(conf), Value::Object(extra)) = (conf.as_object_mut(), extra) {
+        conf.extend(extra);
     }
-    invoke(verb, container, pod, &conf.to_string()).await
+    conf.to_string()
 }
 
 /// Calls the binary as a runtime does, with these bytes as its configuration.
-async fn invoke(verb: &str, container: &str, pod: &str, conf: &str) -> Result<Answer> {
+async fn invoke(verb: &str, netns: &str, container: &str, pod: &str, conf: &str) -> Result<Answer> {
     let mut child = Command::new(format!("{BIN}/doorbell"))
         .env_clear()
         .env("CNI_COMMAND", verb)
         .env("CNI_CONTAINERID", container)
         .env("CNI_IFNAME", "net1")
-        .env("CNI_NETNS", if verb == "DEL" { "" } else { "/run/netns/none" })
+        .env("CNI_NETNS", netns)
         .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}"))
         .env("CNI_PATH", format!("{BIN}:/usr/lib/cni"))
         .stdin(Stdio::piped())

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use doorbell_common::host::Host;
-use doorbell_common::kernel::pci::{self, PciAddress};
+use doorbell_common::kernel::pci;
 
+use crate::rig::links;
 use crate::rig::node::command;
 
 const NETNS: &str = "outside";
@@ -14,10 +15,13 @@ pub(crate) const COUNT: u64 = 5;
 
 /// Binds the VF to the kernel's virtio driver and gives it a namespace and an address.
 pub(crate) async fn set_up(vf: &str) -> Result<()> {
-    let host = Host::real();
-    let address: PciAddress = vf.parse()?;
-    pci::bind(&host, address, "virtio-pci")?;
-    let netdev = netdev(&host, address)?;
+    set_up_on("virtio-pci", vf).await
+}
+
+/// Likewise, with another driver.
+pub(crate) async fn set_up_on(driver: &str, vf: &str) -> Result<()> {
+    pci::bind(&Host::real(), vf.parse()?, driver)?;
+    let netdev = links::name_of_vf(vf)?.with_context(|| format!("{vf} has no netdev"))?;
     command("ip", &["netns", "add", NETNS]).await?;
     command("ip", &["link", "set", &netdev, "netns", NETNS]).await?;
     command("ip", &["-n", NETNS, "addr", "add", &format!("{ADDRESS}/24"), "dev", &netdev]).await?;
@@ -33,12 +37,4 @@ pub(crate) async fn ping(target: &str) -> Result<()> {
     let all = format!("{count} received");
     ensure!(output.contains(&all), "not every ping of {target} was answered:\n{output}");
     Ok(())
-}
-
-fn netdev(host: &Host, address: PciAddress) -> Result<String> {
-    let folder = pci::folder(address);
-    let virtio = host.list(&folder)?.into_iter().find(|name| name.starts_with("virtio"));
-    let virtio = virtio.with_context(|| format!("{address} has no virtio device"))?;
-    let netdevs = host.list(format!("{folder}/{virtio}/net"))?;
-    netdevs.into_iter().next().with_context(|| format!("{address} has no netdev"))
 }

@@ -70,6 +70,12 @@ impl Plugin {
         find().context("a line of the log went away")
     }
 
+    /// What it has warned of so far.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.iter().filter(|line| line.contains(" WARN ")).cloned().collect()
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
         Ok(self.child.wait().await?)

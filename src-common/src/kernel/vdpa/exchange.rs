@@ -42,7 +42,7 @@ pub(super) fn ask(host: &Host, doing: &str, flags: u16, message: Message) -> Res
     let answered = within(PATIENCE, move || exchange(flags, message)).map_err(VdpaError::Thread)?;
     match answered {
         Some(Ok(answers)) => Ok(answers),
-        Some(Err(Failure::NoFamily)) => Err(VdpaError::NotLoaded),
+        Some(Err(Failure::NoFamily)) => Err(VdpaError::Elsewhere),
         Some(Err(Failure::Netlink(source))) => Err(VdpaError::Netlink { doing: doing.to_owned(), source }),
         None => Err(VdpaError::Stuck { doing: doing.to_owned() }),
     }

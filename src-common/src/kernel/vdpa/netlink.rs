@@ -25,9 +25,12 @@ const CONFIGS: &str = "/netlink/vdpa/dev-config-get";
 /// Why the family gave no answer, or not the one that was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum VdpaError {
-    /// The family is not there.
-    #[error("the module vdpa is not loaded, or this is not the host's network namespace")]
+    /// There is no such family.
+    #[error("the module vdpa is not loaded")]
     NotLoaded,
+    /// The family is there, and not for this caller.
+    #[error("the netlink family vdpa is not to be seen: this is not the host's network namespace")]
+    Elsewhere,
     /// The kernel keeps the request.
     #[error(
         "{doing}: no answer from the kernel in {} s; most likely a vDPA device is being removed that somebody has open, \
@@ -83,23 +86,28 @@ impl VdpaError {
     }
 }
 
-/// What devices can be made of, by name.
+/// What devices can be made of, by name; none where the module is not loaded.
 pub fn management_devices(host: &Host) -> Result<Vec<ManagementDevice>, VdpaError> {
-    let request = Message::new(MGMTDEV_GET);
-    let answers = read(host, MANAGEMENT_DEVICES, "list vDPA management devices", NLM_F_DUMP, request)?;
-    let answers = answers.unwrap_or_default();
+    let answers = list(host, MANAGEMENT_DEVICES, "list vDPA management devices", MGMTDEV_GET)?;
     let mut found = answers.iter().map(ManagementDevice::decode).collect::<Result<Vec<_>, _>>()?;
     found.sort_by(|one, other| one.handle.cmp(&other.handle));
     Ok(found)
 }
 
-/// The devices that were made of them, by name.
+/// The devices that were made of them, by name; none where the module is not loaded.
 pub fn devices(host: &Host) -> Result<Vec<VdpaDevice>, VdpaError> {
-    let answers = read(host, DEVICES, "list vDPA devices", NLM_F_DUMP, Message::new(DEV_GET))?;
-    let answers = answers.unwrap_or_default();
+    let answers = list(host, DEVICES, "list vDPA devices", DEV_GET)?;
     let mut found = answers.iter().map(VdpaDevice::decode).collect::<Result<Vec<_>, _>>()?;
     found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
+}
+
+fn list(host: &Host, file: &str, doing: &str, command: u8) -> Result<Vec<Message>, VdpaError> {
+    match read(host, file, doing, NLM_F_DUMP, Message::new(command)) {
+        Ok(answers) => Ok(answers.unwrap_or_default()),
+        Err(VdpaError::NotLoaded) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a device says of itself. The kernel reads out network devices, and since Linux 6.9 block devices; others are
