@@ -61,7 +61,7 @@ pub fn set(
     let (link, said) = ask(host, &mut netlink, pf, index)?;
     let before = match said {
         Ok(before) => {
-            change = news(change, &before);
+            change = news(&change, &before);
             before
         }
         Err(VfError::TooMany { .. } | VfError::NotListed { .. }) => untouched(),
@@ -71,7 +71,7 @@ pub fn set(
             change.mac = None;
             // A PF in another network namespace may hold what it likes.
             if link.is_some() || !net::has_interface(host, &pci::folder(pf))? {
-                change = news(change, &unheld);
+                change = news(&change, &unheld);
             }
             unheld
         }
@@ -170,7 +170,7 @@ fn unreached(host: &Host, pf: PciAddress, index: u32, keys: &[&str]) -> Failure 
 
 /// The part of a change that is not so already. An address is one always: what the PF's list shows may be of the VF's
 /// own choice, which it may change.
-fn news(change: VfChange, before: &VfAttributes) -> VfChange {
+fn news(change: &VfChange, before: &VfAttributes) -> VfChange {
     VfChange {
         mac: change.mac,
         vlan: change.vlan.filter(|vlan| *vlan != before.vlan),

@@ -13,7 +13,7 @@ mod vdpa;
 mod vfs;
 mod withdraw;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
@@ -70,9 +70,13 @@ fn one(
             pci::is_loaded(host, driver).map_err(|error| chain(&error))?;
         }
         let was = pci::driver(host, *address).map_err(|error| chain(&error))?;
-        made.will(host, Step::Driver { was }).map_err(|error| chain(&error))?;
-        if plan.access == Access::VhostVdpa {
-            prove(host, survey, *address, failed)?;
+        made.will(host, Step::Driver { was: was.clone() }).map_err(|error| chain(&error))?;
+        if plan.access == Access::VhostVdpa
+            && let Err(reason) = prove(host, survey, *address, failed)
+        {
+            // It was free, and still is: where it was found, it may serve another.
+            pci::give_back(host, *address, was.as_deref()).map_err(|error| chain(&error))?;
+            return Err(reason);
         }
         match &driver {
             Some(driver) => pci::bind(host, *address, driver).map_err(|error| chain(&error))?,
@@ -119,13 +123,12 @@ const VFIO: &str = "vfio-pci";
 
 /// Whether a change that is due would be made, as far as this host shows it, the kubelet unasked.
 pub fn would_be_made(host: &Host, survey: &Survey, plan: &Plan, change: &Change) -> Result<(), String> {
-    let unasked = Allocated::To(BTreeMap::new());
     match change {
         Change::Bind(_) => {
             let made = Made::of(host, &plan.parent.to_string()).map_err(|error| chain(&error))?;
-            free::to_rebind(host, &plan.parent, &made, &unasked)
+            free::to_rebind(host, &plan.parent, &made, &Allocated::Unasked)
         }
-        Change::BindVdpa(wanted) => vdpa::free_for(host, survey, plan, *wanted, &unasked),
+        Change::BindVdpa(wanted) => vdpa::free_for(host, survey, plan, *wanted, &Allocated::Unasked),
         // Nothing that is there is touched.
         Change::MakeVdpa(_) | Change::MakeMdevs(_) => Ok(()),
     }
@@ -133,5 +136,5 @@ pub fn would_be_made(host: &Host, survey: &Survey, plan: &Plan, change: &Change)
 
 /// Whether a parent may be changed as far as this host shows it, the kubelet unasked.
 pub fn looks_free(host: &Host, parent: &Parent) -> Result<(), String> {
-    free::parent(host, parent, &Allocated::To(BTreeMap::new()))
+    free::parent(host, parent, &Allocated::Unasked)
 }

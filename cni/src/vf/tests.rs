@@ -86,9 +86,9 @@ fn what_is_so_already_is_not_set_again_but_for_an_address() {
     let both = VfChange { mac: Some(mac), vlan: Some(vlan), ..Default::default() };
     let asked = VfChange { spoof_check: Some(true), trust: Some(true), ..both };
     let before = VfAttributes { mac, vlan, spoof_check: None, ..untouched() };
-    assert_eq!(news(asked.clone(), &before), VfChange { vlan: None, ..asked.clone() });
+    assert_eq!(news(&asked, &before), VfChange { vlan: None, ..asked.clone() });
     let before = VfAttributes { trust: Some(true), ..untouched() };
-    assert_eq!(news(asked.clone(), &before), VfChange { spoof_check: None, trust: None, ..asked });
+    assert_eq!(news(&asked, &before), VfChange { spoof_check: None, trust: None, ..asked });
 }
 
 #[test]

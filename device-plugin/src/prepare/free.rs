@@ -25,6 +25,8 @@ pub enum Allocated {
     To(BTreeMap<String, String>),
     /// It could not be asked.
     Unknown(String),
+    /// It was not asked, because nothing is to be changed: then no node is opened either, as it may be a pod's.
+    Unasked,
 }
 
 impl Allocated {
@@ -39,6 +41,7 @@ impl Allocated {
                 Ok(None) => None,
                 _ => Some(format!("a pod may have it: the kubelet does not say ({why})")),
             },
+            Self::Unasked => None,
         }
     }
 }
@@ -85,15 +88,16 @@ fn with(host: &Host, parent: &Parent, children: &[Child], allocated: &Allocated)
     {
         return Err(holder);
     }
-    nodes.iter().try_for_each(|node| unheld(host, node))
+    let may_open = host.is_real() && *allocated != Allocated::Unasked;
+    nodes.iter().try_for_each(|node| unheld(host, node, may_open))
 }
 
 /// Whether nobody has a node open: nobody who is seen, and nobody who keeps others out.
-fn unheld(host: &Host, node: &str) -> Result<(), String> {
+fn unheld(host: &Host, node: &str, may_open: bool) -> Result<(), String> {
     if let Some(holder) = process::holding(host, node) {
         return Err(format!("{node} is in use by {holder}"));
     }
-    if !host.is_real() {
+    if !may_open {
         return Ok(());
     }
     // A group and a vDPA device are opened by one at a time. The latter is reset by it, and nobody's.

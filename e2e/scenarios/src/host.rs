@@ -14,7 +14,7 @@ use crate::Scenario;
 /// What goes into the guest, the scenarios' own program first.
 const PROGRAMS: [&str; 4] = ["doorbell-scenario", "doorbell", "doorbell-device-plugin", "doorbell-probe"];
 /// The machine's, from its start.
-const TIME_LIMIT: Duration = Duration::from_secs(240);
+const TIME_LIMIT: Duration = Duration::from_secs(480);
 
 /// Builds the workspace and gives the guest's programs.
 ///
