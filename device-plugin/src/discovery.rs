@@ -37,6 +37,9 @@ pub struct Survey {
     vdpa: BTreeMap<Parent, Vec<VdpaOn>>,
     /// Management devices: what vDPA devices can be made on.
     pub management: Vec<ManagementDevice>,
+    /// Why the kernel does not say what vDPA devices there are, if it does not: then nothing is to be changed, as it may
+    /// be waiting for somebody with the lock that changes need.
+    pub stuck: Option<String>,
     /// What only some pools select by.
     acpi: AcpiIndexes,
 }
@@ -96,6 +99,7 @@ pub fn survey(host: &Host, page: u64) -> host::Result<Survey> {
         others: BTreeMap::new(),
         vdpa: BTreeMap::new(),
         management: Vec::new(),
+        stuck: None,
         acpi: AcpiIndexes::unread(host),
     };
     for pf in &survey.pfs {

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use doorbell_common::allocation;
 use doorbell_common::claim;
 use doorbell_common::host::Host;
-use doorbell_common::kernel::process;
-use doorbell_common::kernel::vfio::{self, Way};
+use doorbell_common::kernel::{pci, process, vfio};
 use doorbell_common::subdevice::{DeviceId, Eligible, Nodes};
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchDescriptor, WatchMask};
@@ -86,12 +86,10 @@ fn nodes(host: &Host, inventory: &Inventory) -> BTreeMap<String, DeviceId> {
 /// Its own node, and for a VFIO function the one that leads to it the other way.
 fn own_nodes(host: &Host, device: &Eligible) -> Vec<String> {
     let mut nodes: Vec<String> = device.nodes.own().map(str::to_owned).into_iter().collect();
-    if let (Nodes::Vfio(_), Some(address), Some(group)) =
-        (&device.nodes, device.function, device.isolation.group)
-    {
-        let ways = [Way::Group, Way::Cdev].into_iter();
-        let found = ways.filter_map(|way| vfio::nodes(host, address, group, way).ok());
-        nodes.extend(found.map(|nodes| nodes.own().to_owned()));
+    if let (Nodes::Vfio(_), Some(address)) = (&device.nodes, device.function) {
+        // What can't be read is looked for by its own node alone.
+        let found = vfio::own_nodes(host, &pci::folder(address), device.isolation.group);
+        nodes.extend(found.unwrap_or_default());
     }
     nodes
 }
@@ -147,8 +145,12 @@ async fn strangers(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> BTreeMap<
         return strangers;
     }
     // A pod whose network has no `doorbell` in its chain leaves no claim; the kubelet knows of it.
-    if let Allocated::To(pods) = allocated::ask(host).await {
-        strangers.retain(|id, _| !pods.contains_key(id.as_str()));
+    match allocated::ask(host).await {
+        Allocated::To(pods) => strangers.retain(|id, _| !pods.contains_key(id.as_str())),
+        // While it can't be asked, who was ever given the device may have it.
+        Allocated::Unknown(_) | Allocated::Unasked => {
+            strangers.retain(|id, _| matches!(allocation::read(host, id), Ok(None)));
+        }
     }
     strangers
 }

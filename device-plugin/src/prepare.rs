@@ -14,9 +14,11 @@ mod vfs;
 mod withdraw;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
+use doorbell_common::kernel::net;
 use doorbell_common::kernel::pci::{self, PciAddress};
 use doorbell_common::subdevice::{Access, Parent};
 use tracing::{info, warn};
@@ -33,6 +35,9 @@ use made::{Made, Step};
 /// Takes back what no pool wants any more, then makes the VFs that pools ask for. Whether the host may have changed:
 /// then a new survey shows it.
 pub fn withdraw_and_make_vfs(host: &Host, config: &Config, survey: &Survey, allocated: &Allocated) -> bool {
+    if is_stuck(survey) {
+        return false;
+    }
     let withdrawn = withdraw::all(host, config, survey, allocated);
     vfs::make(host, config, survey) || withdrawn
 }
@@ -40,20 +45,48 @@ pub fn withdraw_and_make_vfs(host: &Host, config: &Config, survey: &Survey, allo
 /// Binds what is to be bound and free, and makes what is to stand on it. Whether the host may have changed: a step that
 /// fails may have taken a VF off its driver all the same.
 pub fn carry_out(host: &Host, config: &Config, survey: &Survey, allocated: &Allocated) -> bool {
-    let plans = plans(config, survey);
-    let mut changed = false;
+    if is_stuck(survey) {
+        return false;
+    }
+    let mut plans = plans(config, survey);
+    plans.retain(|_, plan| plan.change(survey).is_some());
     // PFs whose VFs were seen not to attach: the next VF would not either.
     let mut failed = BTreeSet::new();
     let autoprobe = vdpa::Autoprobe::off_for(host, plans.values());
-    for plan in plans.values().filter(|plan| plan.change(survey).is_some()) {
-        changed = true;
+    for plan in plans.values() {
         if let Err(reason) = one(host, survey, plan, allocated, &mut failed) {
             warn!(pool = %plan.pool, parent = %plan.parent, reason, "not prepared");
         }
     }
     drop(autoprobe);
-    changed
+    interfaces(host, plans.values());
+    !plans.is_empty()
 }
+
+/// A bind then takes a lock that somebody waits with: for ever, as far as we know.
+fn is_stuck(survey: &Survey) -> bool {
+    if let Some(reason) = &survey.stuck {
+        warn!(reason, "nothing is prepared and nothing taken back");
+    }
+    survey.stuck.is_some()
+}
+
+/// Waits for the interfaces of what was bound, of all together: some drivers make theirs only after they have talked to
+/// the PF.
+fn interfaces<'a>(host: &Host, plans: impl Iterator<Item = &'a Plan>) {
+    let deadline = Instant::now() + INTERFACES_WITHIN;
+    let addresses = plans.filter(|plan| plan.access.is_netdev()).filter_map(|plan| plan.parent.vf());
+    for folder in addresses.map(pci::folder) {
+        let lacks = || host.is_real() && net::has_interface(host, &folder).is_ok_and(|has| !has);
+        while lacks() && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// From a bind to the interface; what comes later is found at the next start.
+const INTERFACES_WITHIN: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
 
 fn one(
     host: &Host,
@@ -63,7 +96,7 @@ fn one(
     failed: &mut BTreeSet<PciAddress>,
 ) -> Result<(), String> {
     if let (Parent::Vf(address), Some(driver)) = (&plan.parent, plan.rebind(survey)) {
-        let mut made = Made::of(host, &plan.parent.to_string()).map_err(|error| chain(&error))?;
+        let mut made = Made::of(host, &plan.parent.to_string())?;
         free::to_rebind(host, &plan.parent, &made, allocated)?;
         if let Some(driver) = &driver {
             // Before it is taken off the one that it is on, and by way of vfio-pci left there.
@@ -74,7 +107,9 @@ fn one(
         if plan.access == Access::VhostVdpa
             && let Err(reason) = prove(host, survey, *address, failed)
         {
-            // It was free, and still is: where it was found, it may serve another.
+            // Where it was found, it may serve another. The attach may have failed because somebody has it.
+            free::to_rebind(host, &plan.parent, &made, allocated)
+                .map_err(|held| format!("{reason}; {held}"))?;
             pci::give_back(host, *address, was.as_deref()).map_err(|error| chain(&error))?;
             return Err(reason);
         }
@@ -125,7 +160,7 @@ const VFIO: &str = "vfio-pci";
 pub fn would_be_made(host: &Host, survey: &Survey, plan: &Plan, change: &Change) -> Result<(), String> {
     match change {
         Change::Bind(_) => {
-            let made = Made::of(host, &plan.parent.to_string()).map_err(|error| chain(&error))?;
+            let made = Made::of(host, &plan.parent.to_string())?;
             free::to_rebind(host, &plan.parent, &made, &Allocated::Unasked)
         }
         Change::BindVdpa(wanted) => vdpa::free_for(host, survey, plan, *wanted, &Allocated::Unasked),

@@ -1,6 +1,7 @@
 //! The kernel's objects, one kind a file: what sysfs, netlink and the device nodes say, without judgement.
 
 pub mod auxiliary;
+pub mod block;
 pub mod boot;
 mod device;
 pub mod iommu;

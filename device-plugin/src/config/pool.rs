@@ -5,7 +5,10 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::node::{NodeMode, NodeOwner};
-use super::{Cdi, Iommufd, NodePermissions, PoolName, Prepare, Select};
+use super::{Cdi, Iommufd, NodePermissions, PoolName, Prepare, Select, VirtioType};
+
+/// Virtio device type of a network device (virtio 1.3, section 5).
+const NET: u16 = 1;
 
 /// One extended resource and the sub-devices behind it.
 #[derive(Debug, Clone)]
@@ -108,6 +111,11 @@ impl PoolFields {
         self.select_against_access()?;
         if let Some(prepare) = &self.prepare {
             self.prepare_against_the_rest(prepare)?;
+        }
+        let types = &select.value.virtio_types;
+        if access.is_netdev() && !types.is_empty() && !types.contains(&VirtioType(NET)) {
+            let message = "only a network device (net) has a network interface";
+            return Err(contradiction(select, "select.virtioTypes", message));
         }
         if access.is_netdev() {
             let message = "the pod gets a network interface from the CNI, and no device node";

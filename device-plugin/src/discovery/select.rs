@@ -47,10 +47,7 @@ impl Survey {
             && allows(root_devices, |root| of_pf(root.selector()))
             && allows(numa_nodes, |node| function.numa_node == Some(*node))
             && allows(virtio_types, |kind| device.virtio_type == Some(kind.0))
-            && allows(isolation, |class| match pool.access {
-                Access::VirtioVdpa | Access::Netdev => *class == Class::KernelMediated,
-                _ => device.isolation.as_ref().is_ok_and(|now| now.class == *class),
-            })
+            && allows(isolation, |class| device.class(pool.access) == Some(*class))
             && allows(doorbell, |verdict| {
                 device.doorbell.as_ref().is_ok_and(|now| verdict.covers(now.granularity))
             })

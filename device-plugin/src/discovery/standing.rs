@@ -3,7 +3,7 @@
 use doorbell_common::error::chain;
 use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::mdev;
-use doorbell_common::kernel::vdpa::{self, OnBus, VdpaDevice};
+use doorbell_common::kernel::vdpa::{self, OnBus, VdpaDevice, VdpaError};
 use doorbell_common::kernel::vfio::Way;
 use doorbell_common::subdevice::{self, Access, Child, DeviceId, Eligible, Parent, Subject};
 use tracing::warn;
@@ -17,6 +17,9 @@ impl Survey {
             vdpa::management_devices(host).and_then(|management| Ok((management, vdpa::devices(host)?)));
         let (management, devices) = said.unwrap_or_else(|error| {
             warn!(error = chain(&error), "vDPA management devices not listed");
+            if matches!(error, VdpaError::Stuck { .. }) {
+                self.stuck = Some(chain(&error));
+            }
             Default::default()
         });
         for device in &management {

@@ -6,15 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 
 use doorbell_common::allocation;
 use doorbell_common::claim;
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
-use doorbell_common::kernel::vfio::{self, Way};
-use doorbell_common::kernel::{auxiliary, iommu, mdev, net, pci, process, vdpa};
-use doorbell_common::subdevice::{Child, DeviceId, Parent};
+use doorbell_common::kernel::vdpa::{BusDriver, VdpaName};
+use doorbell_common::kernel::{auxiliary, block, iommu, mdev, net, pci, process, vdpa, vfio};
+use doorbell_common::subdevice::{self, Child, DeviceId, Parent};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use super::made::Made;
 
@@ -48,8 +50,7 @@ impl Allocated {
 
 /// Whether a parent may be taken off its driver, with what stands on it, or why not.
 pub fn parent(host: &Host, parent: &Parent, allocated: &Allocated) -> Result<(), String> {
-    with(host, parent, &children(host, parent)?, allocated)?;
-    parent_interface(host, parent)
+    with(host, parent, &children(host, parent)?, allocated)
 }
 
 /// Whether a parent may be taken off its driver, which takes what stands on it along: nobody else's.
@@ -89,7 +90,8 @@ fn with(host: &Host, parent: &Parent, children: &[Child], allocated: &Allocated)
         return Err(holder);
     }
     let may_open = host.is_real() && *allocated != Allocated::Unasked;
-    nodes.iter().try_for_each(|node| unheld(host, node, may_open))
+    nodes.iter().try_for_each(|node| unheld(host, node, may_open))?;
+    children.iter().chain([&Child::None]).try_for_each(|child| unused(host, parent, child, may_open))
 }
 
 /// Whether nobody has a node open: nobody who is seen, and nobody who keeps others out.
@@ -137,38 +139,78 @@ fn nodes(host: &Host, parent: &Parent, children: &[Child]) -> Result<Vec<String>
     let unreadable = |error| chain(&error);
     let mut nodes = Vec::new();
     let mut by_vfio = |folder: &str, group: Option<iommu::GroupId>| {
-        let ways = group.into_iter().flat_map(|group| [Way::Group, Way::Cdev].map(|way| (group, way)));
-        let found = ways.filter_map(|(group, way)| vfio::nodes_of(host, folder, group, way).ok());
-        nodes.extend(found.map(|nodes| nodes.own().to_owned()));
+        let found = vfio::own_nodes(host, folder, group).map_err(unreadable)?;
+        if found.is_empty() {
+            return Err("it is on a VFIO driver, and no node of it is to be seen".to_owned());
+        }
+        nodes.extend(found);
+        Ok(())
     };
     if let Some(address) = parent.vf()
         && vfio::is_bound(host, address).map_err(unreadable)?
     {
-        by_vfio(&pci::folder(address), iommu::group_of(host, address).map_err(unreadable)?);
+        by_vfio(&pci::folder(address), iommu::group_of(host, address).map_err(unreadable)?)?;
     }
     for child in children {
-        if let Child::Mdev(uuid) = child
-            && let Some(found) = mdev::find(host, uuid).map_err(unreadable)?
-        {
-            by_vfio(&found.folder, found.iommu_group);
+        match child {
+            Child::Mdev(uuid) => match mdev::find(host, uuid).map_err(unreadable)? {
+                Some(found) if found.vfio.is_some() => by_vfio(&found.folder, found.iommu_group)?,
+                _ => {}
+            },
+            Child::None | Child::Vdpa { .. } => {}
         }
     }
-    let vdpa = children.iter().filter_map(|child| match child {
-        Child::Vdpa { name, .. } => vdpa::node(host, name).ok(),
-        _ => None,
-    });
-    nodes.extend(vdpa);
+    for child in children {
+        if let Child::Vdpa { name, .. } = child
+            && on_driver(host, name, BusDriver::VhostVdpa)?
+        {
+            nodes.push(vdpa::node(host, name).map_err(|error| chain(&error))?);
+        }
+    }
     Ok(nodes)
 }
 
-/// Whether a parent has its interface here: one that is out of sight is in somebody's network namespace.
-pub fn parent_interface(host: &Host, parent: &Parent) -> Result<(), String> {
-    let Some(address) = parent.vf() else { return Ok(()) };
-    let folder = pci::folder(address);
+fn on_driver(host: &Host, name: &VdpaName, driver: BusDriver) -> Result<bool, String> {
+    let found = vdpa::find(host, name).map_err(|error| chain(&error))?;
+    Ok(found.is_some_and(|found| found.driver.as_deref() == Some(driver.name())))
+}
+
+/// Whether the host has no use for what its own driver makes of a device: an interface that is out of sight is in
+/// somebody's network namespace, one that has a master carries others' packets, a disk that is held is mounted.
+fn unused(host: &Host, parent: &Parent, child: &Child, may_open: bool) -> Result<(), String> {
     let unreadable = |error| chain(&error);
-    let has_one = net::has_interface(host, &folder).map_err(unreadable)?;
-    if has_one && net::interfaces(host, &folder).map_err(unreadable)?.is_empty() {
+    let home = match child {
+        Child::Vdpa { name, .. } if on_driver(host, name, BusDriver::VirtioVdpa)? => {
+            subdevice::home(host, parent, child)?
+        }
+        Child::Vdpa { .. } | Child::Mdev(_) => return Ok(()),
+        Child::None => match subdevice::home(host, parent, child) {
+            Ok(home) => home,
+            Err(_) => return Ok(()),
+        },
+    };
+    let interfaces = net::interfaces(host, &home).map_err(unreadable)?;
+    if interfaces.is_empty() && net::has_interface(host, &home).map_err(unreadable)? {
         return Err("its network interface is in another network namespace".to_owned());
     }
-    Ok(())
+    for interface in interfaces {
+        let master = host.link_name(format!("/sys/class/net/{interface}/master")).map_err(unreadable)?;
+        if let Some(master) = master {
+            return Err(format!("its network interface {interface} is part of {master}"));
+        }
+    }
+    let disks = block::disks(host, &home).map_err(unreadable)?;
+    disks.iter().filter(|_| may_open).try_for_each(|disk| unmounted(host, disk))
+}
+
+/// The kernel gives a disk to one at a time who asks for that, as file systems do; O_EXCL asks without taking it.
+fn unmounted(host: &Host, disk: &str) -> Result<(), String> {
+    let node = format!("/dev/{disk}");
+    match File::options().read(true).custom_flags(OFlag::O_EXCL.bits()).open(host.path(&node)) {
+        Ok(_) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+            Err(format!("the host has {node} in use (mounted?)"))
+        }
+        Err(error) => Err(format!("open {node}: {error}")),
+    }
 }

@@ -4,6 +4,7 @@
 //! What is not in it, somebody else made, and is never removed. Drivers, vDPA devices, mdevs and VFs end with the boot,
 //! so a record of another boot says nothing any more.
 
+use doorbell_common::error::chain;
 use doorbell_common::formats;
 use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::boot;
@@ -11,7 +12,7 @@ use doorbell_common::kernel::mdev::Uuid;
 use doorbell_common::kernel::vdpa::VdpaName;
 use doorbell_common::subdevice::Child;
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use serde_json::Value;
 
 const FOLDER: &str = "/var/lib/doorbell/made";
 const SUFFIX: &str = ".json";
@@ -59,24 +60,23 @@ pub(super) enum Step {
 }
 
 impl Made {
-    /// What is on record of a device in this boot; empty where nothing is.
-    pub(super) fn of(host: &Host, of: &str) -> host::Result<Self> {
-        let boot = boot::id(host)?;
-        let none = || Self {
-            api_version: API_VERSION.to_owned(),
-            boot: boot.clone(),
-            of: of.to_owned(),
-            steps: Vec::new(),
-        };
-        let Some(text) = host.read_text_if_any(file(of))? else { return Ok(none()) };
-        match serde_json::from_str::<Self>(&text) {
-            Ok(made) if made.api_version == API_VERSION && made.of == of && made.boot == boot => Ok(made),
-            Ok(_) => Ok(none()),
-            Err(error) => {
-                // What it made is then somebody else's: nothing is taken back.
-                warn!(file = file(of), %error, "record of what was made is not readable");
-                Ok(none())
-            }
+    /// What is on record of a device in this boot; empty where nothing is. A record of this boot that this version can't
+    /// read is an error: what it speaks of is ours, and not known.
+    pub(super) fn of(host: &Host, of: &str) -> Result<Self, String> {
+        let unreadable = |error| chain(&error);
+        let boot = boot::id(host).map_err(unreadable)?;
+        let (api_version, of, steps) = (API_VERSION.to_owned(), of.to_owned(), Vec::new());
+        let none = Self { api_version, boot, of, steps };
+        let file = file(&none.of);
+        let Some(text) = host.read_text_if_any(&file).map_err(unreadable)? else { return Ok(none) };
+        let foreign = |error| format!("record {file} is not readable as one of this version: {error}");
+        let record: Value = serde_json::from_str(&text).map_err(foreign)?;
+        if record["boot"] != *none.boot {
+            return Ok(none);
+        }
+        match serde_json::from_value::<Self>(record).map_err(foreign)? {
+            made if made.api_version == API_VERSION && made.of == none.of => Ok(made),
+            made => Err(format!("record {file} speaks of {} in {}", made.of, made.api_version)),
         }
     }
 

@@ -25,9 +25,13 @@ pub(super) fn make(host: &Host, survey: &Survey, plan: &Plan) -> Result<(), Stri
     let ours = (0..plan.count()).map(|number| uuid(&plan.parent, kind, number));
     for uuid in ours.filter(|uuid| !there.contains(uuid)).take(missing) {
         let uuid: mdev::Uuid = uuid.parse().map_err(|_| format!("{uuid} is no UUID to the kernel"))?;
-        let mut made = Made::of(host, name.as_str()).map_err(|error| chain(&error))?;
+        let mut made = Made::of(host, name.as_str())?;
         made.will(host, Step::Mdev(uuid.clone())).map_err(|error| chain(&error))?;
-        mdev::create(host, name.as_str(), &kind.to_string(), &uuid).map_err(|error| chain(&error))?;
+        if let Err(error) = mdev::create(host, name.as_str(), &kind.to_string(), &uuid) {
+            // One of that name is somebody else's.
+            made.undone(host, &Step::Mdev(uuid)).map_err(|error| chain(&error))?;
+            return Err(chain(&error));
+        }
         info!(pool = %plan.pool, parent = %name, %uuid, kind = %kind, "mdev made");
     }
     Ok(())

@@ -53,11 +53,13 @@ pub fn plans(config: &Config, survey: &Survey) -> BTreeMap<Parent, Plan> {
 
 /// What sysfs shows something against is not taken off its driver.
 fn refused_anyway(survey: &Survey, parent: &Parent, access: Access) -> bool {
-    let Some(vf) = parent.vf().and_then(|address| survey.vfs.get(&address)) else { return false };
-    match access {
-        Access::Vfio => vf.device.doorbell.is_err() || vf.device.isolation.is_err(),
-        Access::VhostVdpa => vf.device.isolation.is_err(),
-        Access::VirtioVdpa | Access::Netdev | Access::Mdev => false,
+    let vf = parent.vf().and_then(|address| survey.vfs.get(&address)).map(|vf| &vf.device);
+    match (vf, parent) {
+        (Some(vf), _) => vf.class(access).is_none() || access == Access::Vfio && vf.doorbell.is_err(),
+        (None, Parent::Device(name)) => {
+            matches!(survey.others.get(name), Some(Other::Mdev { parent, .. }) if !parent.is_software())
+        }
+        (None, _) => false,
     }
 }
 
@@ -100,7 +102,7 @@ impl Plan {
             Access::VhostVdpa | Access::VirtioVdpa => makes_vdpa(survey, address),
             Access::Netdev => match &wanted {
                 Some(wanted) => now == Some(wanted),
-                None => now.is_some() && !vf.device.on_vfio && !makes_vdpa(survey, address),
+                None => now.is_some_and(|now| !VDPA_ONLY.contains(&now)) && !vf.device.on_vfio,
             },
             Access::Mdev => true,
         };
@@ -128,6 +130,9 @@ impl Plan {
         several.map_or(1, |count| usize::try_from(count.get()).unwrap_or(usize::MAX))
     }
 }
+
+/// PCI drivers that make vDPA devices and nothing else; mlx5_core makes interfaces too.
+const VDPA_ONLY: [&str; 5] = ["vp-vdpa", "ifcvf", "octep_vdpa", "eni-vdpa", "snet-vdpa-driver"];
 
 /// Whether the function's driver makes vDPA devices, or has made one.
 fn makes_vdpa(survey: &Survey, address: PciAddress) -> bool {

@@ -25,7 +25,7 @@ const UNSUPPORTED: &str = "Some provided attributes are not supported: 0x";
 const MAC: u32 = 10;
 const MAX_VQP: u32 = 12;
 const MTU: u32 = 13;
-const FEATURES: u32 = 16;
+const FEATURES: u32 = 20;
 
 /// While it is there, the vDPA bus leaves new devices alone: which driver would take them depends on the order in which
 /// modules were loaded.
@@ -50,7 +50,7 @@ impl<'a> Autoprobe<'a> {
         if !vdpa::autoprobe(self.host).unwrap_or(false) {
             return Ok(());
         }
-        let mut made = Made::of(self.host, BUS).map_err(|error| chain(&error))?;
+        let mut made = Made::of(self.host, BUS)?;
         made.will(self.host, Step::BusAutoprobe).map_err(|error| chain(&error))?;
         self.made = Some(made);
         vdpa::set_autoprobe(self.host, false).map_err(|error| chain(&error))
@@ -71,7 +71,7 @@ impl Drop for Autoprobe<'_> {
 /// Makes the vDPA devices that are missing on a parent, and binds all of its to the driver that the pool needs.
 pub(super) fn make(host: &Host, survey: &Survey, plan: &Plan, allocated: &Allocated) -> Result<(), String> {
     let Some(wanted) = plan.bus_driver() else { return Ok(()) };
-    let mut made = Made::of(host, &plan.parent.to_string()).map_err(|error| chain(&error))?;
+    let mut made = Made::of(host, &plan.parent.to_string())?;
     let handle = handle(survey, &plan.parent)?;
     let mut devices = on(host, survey, &plan.parent)?;
     if !plan.parent.takes_several() {
@@ -82,8 +82,15 @@ pub(super) fn make(host: &Host, survey: &Survey, plan: &Plan, allocated: &Alloca
     let names = (0..plan.count()).map(|number| plan.vdpa_name(number));
     for name in names.filter(|name| !there.contains(name)).take(plan.count().saturating_sub(there.len())) {
         let name: VdpaName = name.parse().map_err(|_| format!("{name} is no name of a vDPA device"))?;
+        let device = new(host, plan, handle.clone(), name.clone())?;
         made.will(host, Step::Vdpa(name.clone())).map_err(|error| chain(&error))?;
-        create(host, plan, handle.clone(), name.clone())?;
+        if let Err(error) = create(host, plan, device) {
+            // Whatever has the name is not ours, but where the kernel has kept the request and may yet make it.
+            if !matches!(error, VdpaError::Stuck { .. }) {
+                made.undone(host, &Step::Vdpa(name)).map_err(|error| chain(&error))?;
+            }
+            return Err(chain(&error));
+        }
         devices.extend(vdpa::find(host, &name).map_err(|error| chain(&error))?);
         info!(pool = %plan.pool, parent = %plan.parent, device = %name, "vDPA device made");
     }
@@ -128,29 +135,33 @@ fn handle(survey: &Survey, parent: &Parent) -> Result<ManagementHandle, String> 
     text.parse().map_err(|_| format!("{text} is no management device"))
 }
 
-/// Makes a device with what the pool asks for, or without what its driver does not take.
-fn create(host: &Host, plan: &Plan, management: ManagementHandle, name: VdpaName) -> Result<(), String> {
-    let Prepare { max_vq_pairs, mtu, mac, features, if_unsupported, .. } = &plan.prepare;
+/// A device with all that the pool asks for.
+fn new(host: &Host, plan: &Plan, management: ManagementHandle, name: VdpaName) -> Result<NewDevice, String> {
+    let Prepare { max_vq_pairs, mtu, mac, features, .. } = &plan.prepare;
     let mac = mac.map(|MacPolicy::Derived| derived_mac(host, &name)).transpose()?;
-    let mut device = NewDevice {
+    Ok(NewDevice {
         name,
         management,
         max_vq_pairs: max_vq_pairs.map(std::num::NonZero::get),
         mac,
         mtu: mtu.map(std::num::NonZero::get),
         features: features.map(|features| features.0),
-    };
+    })
+}
+
+/// Makes a device, without what its driver does not take where the pool leaves it at that.
+fn create(host: &Host, plan: &Plan, mut device: NewDevice) -> Result<(), VdpaError> {
     match vdpa::create(host, &device) {
-        Err(error) if error.is_unsupported() && *if_unsupported == IfUnsupported::Ignore => {
+        Err(error) if error.is_unsupported() && plan.prepare.if_unsupported == IfUnsupported::Ignore => {
             let dropped = drop_unsupported(&mut device, &error);
             if dropped.is_empty() {
-                return Err(chain(&error));
+                return Err(error);
             }
             let dropped = dropped.join(", ");
             warn!(pool = %plan.pool, device = %device.name, dropped, "its driver does not take these: made without");
-            vdpa::create(host, &device).map_err(|error| chain(&error))
+            vdpa::create(host, &device)
         }
-        made => made.map_err(|error| chain(&error)),
+        made => made,
     }
 }
 

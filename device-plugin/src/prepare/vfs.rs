@@ -38,9 +38,17 @@ fn enable(host: &Host, pf: PciAddress, wanted: u32) -> Result<u32, String> {
         return Ok(0);
     }
     let autoprobe = sriov::autoprobe(host, pf).map_err(|error| chain(&error))?;
-    let mut made = Made::of(host, &pf.to_string()).map_err(|error| chain(&error))?;
+    let mut made = Made::of(host, &pf.to_string())?;
     made.will(host, Step::Vfs { autoprobe }).map_err(|error| chain(&error))?;
-    sriov::enable(host, pf, wanted).map_err(|error| chain(&error))
+    sriov::enable(host, pf, wanted).map_err(|error| {
+        // VFs that somebody else makes then are not ours.
+        let none = sriov::vfs(host, pf).is_ok_and(|vfs| vfs.is_empty());
+        if none && sriov::disable(host, pf, autoprobe).is_ok() {
+            // What stays on record is tried again at the next start.
+            let _ = made.undone(host, &Step::Vfs { autoprobe });
+        }
+        chain(&error)
+    })
 }
 
 /// The most VFs that any pool asks for, a PF: the kernel takes a number once. `tell` of PFs that are not there.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
 use doorbell_common::kernel::pci::{self, PciAddress};
+use doorbell_common::kernel::vdpa::VdpaName;
 use doorbell_common::kernel::{mdev, sriov, vdpa as kernel_vdpa};
 use doorbell_common::subdevice::{Access, Child, Parent};
 use tracing::{info, warn};
@@ -33,7 +34,7 @@ pub(super) fn all(host: &Host, config: &Config, survey: &Survey, allocated: &All
             Ok(taken_back) => changed |= taken_back,
             Err(reason) => {
                 changed = true;
-                warn!(of = name, reason, "what was made for a pool that is gone stays for now");
+                warn!(of = name, reason, "what no pool wants any more stays for now");
             }
         }
     }
@@ -53,7 +54,7 @@ fn take_back(
     allocated: &Allocated,
 ) -> Result<bool, String> {
     let failed = |error: doorbell_common::host::HostError| chain(&error);
-    let mut made = Made::of(host, name).map_err(failed)?;
+    let mut made = Made::of(host, name)?;
     if made.steps.is_empty() {
         made::forget(host, name).map_err(failed)?;
         return Ok(false);
@@ -66,11 +67,11 @@ fn take_back(
         match (&step, parent) {
             (Step::Vfs { autoprobe }, _) => {
                 if let Ok(pf) = name.parse() {
-                    remove_vfs(host, survey, pf, *autoprobe, allocated)?;
+                    remove_vfs(host, pf, *autoprobe, allocated)?;
                 }
             }
             (Step::BusAutoprobe, _) => kernel_vdpa::set_autoprobe(host, true).map_err(failed)?,
-            (step, Some(parent)) => undo(host, parent, step, &made, allocated)?,
+            (step, Some(parent)) => undo(host, survey, parent, step, &made, allocated)?,
             (step, None) => gone(host, name, step)?,
         }
         made.undone(host, &step).map_err(failed)?;
@@ -146,7 +147,14 @@ fn is_part_of(step: &Step, plan: &Plan) -> bool {
     }
 }
 
-fn undo(host: &Host, parent: &Parent, step: &Step, made: &Made, allocated: &Allocated) -> Result<(), String> {
+fn undo(
+    host: &Host,
+    survey: &Survey,
+    parent: &Parent,
+    step: &Step,
+    made: &Made,
+    allocated: &Allocated,
+) -> Result<(), String> {
     match step {
         Step::Driver { was } => {
             let Some(address) = parent.vf() else { return Ok(()) };
@@ -154,16 +162,15 @@ fn undo(host: &Host, parent: &Parent, step: &Step, made: &Made, allocated: &Allo
             pci::give_back(host, address, was.as_deref()).map_err(|error| chain(&error))
         }
         Step::Vdpa(name) => {
-            if kernel_vdpa::find(host, name).map_err(|error| chain(&error))?.is_none() {
+            if !stands_on(survey, parent, name) {
                 return Ok(());
             }
             let child = Child::Vdpa { name: name.clone(), virtio_type: None };
             free::child(host, parent, &child, allocated)?;
-            free::parent_interface(host, parent)?;
             kernel_vdpa::delete(host, name).map_err(|error| chain(&error))
         }
         Step::BusDriver { name, was } => {
-            if kernel_vdpa::find(host, name).map_err(|error| chain(&error))?.is_none() {
+            if !stands_on(survey, parent, name) {
                 return Ok(());
             }
             let child = Child::Vdpa { name: name.clone(), virtio_type: None };
@@ -171,7 +178,8 @@ fn undo(host: &Host, parent: &Parent, step: &Step, made: &Made, allocated: &Allo
             vdpa::give_back(host, name, was.as_deref())
         }
         Step::Mdev(uuid) => {
-            if mdev::find(host, uuid).map_err(|error| chain(&error))?.is_none() {
+            let found = mdev::find(host, uuid).map_err(|error| chain(&error))?;
+            if found.is_none_or(|found| found.parent != parent.to_string()) {
                 return Ok(());
             }
             free::child(host, parent, &Child::Mdev(uuid.clone()), allocated)?;
@@ -181,21 +189,23 @@ fn undo(host: &Host, parent: &Parent, step: &Step, made: &Made, allocated: &Allo
     }
 }
 
+/// Names are the whole bus's: one of ours may be somebody else's device by now, on another parent.
+fn stands_on(survey: &Survey, parent: &Parent, name: &VdpaName) -> bool {
+    survey.vdpa_on(parent).iter().any(|on| on.on_bus.name == name.as_str())
+}
+
 /// Only when each of them is free: the kernel removes all, and waits for those that are held.
-fn remove_vfs(
-    host: &Host,
-    survey: &Survey,
-    pf: PciAddress,
-    autoprobe: bool,
-    allocated: &Allocated,
-) -> Result<(), String> {
-    let vfs = survey.pfs.iter().find(|found| found.address == pf).map(|pf| pf.vfs.as_slice());
-    for (_, vf) in vfs.unwrap_or_default() {
-        let left = Made::of(host, &vf.to_string()).map_err(|error| chain(&error))?;
+fn remove_vfs(host: &Host, pf: PciAddress, autoprobe: bool, allocated: &Allocated) -> Result<(), String> {
+    for (_, vf) in &sriov::vfs(host, pf).map_err(|error| chain(&error))? {
+        let left = Made::of(host, &vf.to_string())?;
         free::to_rebind(host, &Parent::Vf(*vf), &left, allocated)
             .map_err(|reason| format!("VF {vf}: {reason}"))?;
         if !left.steps.is_empty() {
             return Err(format!("VF {vf} is still prepared"));
+        }
+        // Made without a driver, and given back without: this is somebody else's doing.
+        if let Some(driver) = pci::driver(host, *vf).map_err(|error| chain(&error))? {
+            return Err(format!("VF {vf} is on {driver}"));
         }
     }
     sriov::disable(host, pf, autoprobe).map_err(|error| chain(&error))

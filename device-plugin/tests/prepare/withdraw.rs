@@ -152,11 +152,24 @@ fn the_driver_of_a_vf_goes_not_from_below_somebody_elses_device() {
 #[test]
 fn vfs_that_no_pool_wants_are_removed_once_all_are_free() {
     let node = bound();
+    // As the kernel leaves it once it is given back.
+    node.drive(VF, None);
     node.record(PF, VFS);
     assert!(withdraw(&node, &no_pool()));
     let of_pf = |file: &str| node.told(&format!("sys/bus/pci/devices/{PF}/{file}"));
     assert_eq!((of_pf("sriov_numvfs").as_str(), of_pf("sriov_drivers_autoprobe").as_str()), ("0", "1"));
     assert!(!node.has_record(PF) && !node.has_record(VF));
+}
+
+#[test]
+fn a_vf_that_somebody_has_put_on_a_driver_keeps_all_vfs_of_its_pf() {
+    let node = Node::with(&[GOOD]);
+    node.can_bind();
+    node.drive(VF, Some("virtio-pci"));
+    node.record(PF, VFS);
+    withdraw(&node, &no_pool());
+    assert_eq!(node.told(&format!("sys/bus/pci/devices/{PF}/sriov_numvfs")), "1");
+    assert!(node.has_record(PF));
 }
 
 #[test]

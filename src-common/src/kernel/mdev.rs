@@ -12,6 +12,8 @@ use crate::host::{self, Host, HostError};
 use super::device;
 use super::iommu::GroupId;
 
+/// Where devices lie that no hardware stands behind.
+const SOFTWARE: &str = "/sys/devices/virtual/";
 const PARENTS: &str = "/sys/class/mdev_bus";
 const DEVICES: &str = "/sys/bus/mdev/devices";
 
@@ -82,6 +84,22 @@ pub enum MdevError {
     /// A sysfs file could not be read or written.
     #[error(transparent)]
     Host(#[from] HostError),
+}
+
+impl Parent {
+    /// Whether no hardware stands behind it: what confines the DMA of others, no file shows.
+    #[must_use]
+    pub fn is_software(&self) -> bool {
+        self.folder.starts_with(SOFTWARE)
+    }
+}
+
+impl Mdev {
+    /// Likewise, of what it made.
+    #[must_use]
+    pub fn is_software(&self) -> bool {
+        self.folder.starts_with(SOFTWARE)
+    }
 }
 
 /// All parents with their types, by name; none where the module `mdev` is not loaded.

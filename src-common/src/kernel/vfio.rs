@@ -120,6 +120,17 @@ pub fn nodes_of(host: &Host, folder: &str, group: GroupId, way: Way) -> Result<N
     }
 }
 
+/// Every node that is there by which a device on a VFIO driver can be opened, whether or not what a consumer needs
+/// beside it is there too.
+pub fn own_nodes(host: &Host, folder: &str, group: Option<GroupId>) -> host::Result<Vec<String>> {
+    let mut nodes: Vec<String> =
+        group.into_iter().flat_map(|group| [group_node(group), noiommu_node(group)]).collect();
+    let names = host.list(format!("{folder}/vfio-dev"))?;
+    nodes.extend(names.into_iter().map(|name| format!("{CDEVS}/{name}")));
+    nodes.retain(|node| host.exists(node));
+    Ok(nodes)
+}
+
 /// Where the device's own node is, whether or not the kernel made it; `None` where the device is not on VFIO, or the
 /// kernel has no such nodes at all.
 fn cdev(host: &Host, folder: &str) -> host::Result<Option<String>> {

@@ -8,9 +8,6 @@ use crate::isolation::{Class, Isolation};
 use crate::kernel::mdev::{self, Uuid};
 use crate::kernel::vfio::{self, Way};
 
-/// Where devices lie that no hardware stands behind.
-const SOFTWARE: &str = "/sys/devices/virtual/";
-
 /// An mdev of a parent of software. What confines the DMA of one on hardware, no file shows.
 pub(super) fn eligible(
     host: &Host,
@@ -33,7 +30,7 @@ pub(super) fn eligible(
         let driver = found.driver.as_deref().unwrap_or("no driver");
         return Err(one(format!("an mdev is handed out on a VFIO driver only, and it is on {driver}")));
     }
-    if !found.folder.starts_with(SOFTWARE) {
+    if !found.is_software() {
         return Err(one(format!("nothing shows what confines the DMA of an mdev on {parent}")));
     }
     let Some(group) = found.iommu_group else { return Err(one("it has no IOMMU group".to_owned())) };

@@ -54,6 +54,11 @@ const DRIVERS: [(&str, Maps); 7] = [
 /// Drivers whose devices keep DMA to their consumer's memory themselves, by memory keys of their own.
 const ON_DEVICE: [&str; 2] = ["mlx5_core", "mlx5_core.sf"];
 
+/// Whether devices of this driver's isolate themselves.
+pub(super) fn is_on_device(driver: &str) -> bool {
+    ON_DEVICE.contains(&driver)
+}
+
 /// A vDPA device on a VF.
 pub(super) fn on_vf(
     host: &Host,
@@ -72,7 +77,7 @@ pub(super) fn on_vf(
     };
     let isolation = match (access, driver) {
         (Access::VirtioVdpa, _) => Ok(kernel_mediated(vf)),
-        (_, Some(driver)) if ON_DEVICE.contains(&driver) => {
+        (_, Some(driver)) if is_on_device(driver) => {
             Ok(Isolation { class: Class::OnDevice, group: vf.iommu_group })
         }
         _ => vf.isolation.clone().map_err(|refusal| refusal.to_string()),
@@ -120,7 +125,7 @@ pub(super) fn on_named(
     let class = match (access, &driver) {
         (Access::VirtioVdpa, _) => Class::KernelMediated,
         (_, None) if function.is_none() => Class::Software,
-        (_, Some(driver)) if ON_DEVICE.contains(&driver.as_str()) => Class::OnDevice,
+        (_, Some(driver)) if is_on_device(driver) => Class::OnDevice,
         (_, driver) => {
             let driver = driver.as_deref().unwrap_or("no driver");
             return Err(vec![format!("nothing shows that {driver} keeps DMA to the consumer's memory")]);

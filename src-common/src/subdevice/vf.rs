@@ -135,6 +135,19 @@ impl VirtualFunction {
         }
     }
 
+    /// The isolation class of what it is handed out as by that mode, or none where nothing confines it then.
+    #[must_use]
+    pub fn class(&self, access: Access) -> Option<Class> {
+        let driver = self.function.driver.as_deref();
+        match access {
+            Access::VirtioVdpa | Access::Netdev => Some(Class::KernelMediated),
+            Access::VhostVdpa if driver.is_some_and(vdpa::is_on_device) => Some(Class::OnDevice),
+            Access::Vfio | Access::VhostVdpa | Access::Mdev => {
+                self.isolation.as_ref().ok().map(|isolation| isolation.class)
+            }
+        }
+    }
+
     /// The VFIO driver that holds the function, or what does instead.
     pub fn vfio_driver(&self) -> Result<&str, String> {
         match &self.function.driver {

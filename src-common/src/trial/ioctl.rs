@@ -196,6 +196,10 @@ pub(super) fn vdpa_config(device: &File) -> Result<Vec<u8>> {
     // SAFETY: the kernel writes one u32.
     unsafe { number::vdpa_config_size(device.as_raw_fd(), &raw mut size) }?;
     let length = usize::try_from(size).unwrap_or(CONFIG_BYTES).min(CONFIG_BYTES);
+    if length == 0 {
+        // The kernel refuses to read nothing.
+        return Ok(Vec::new());
+    }
     let mut config = ConfigSpace {
         offset: 0,
         length: u32::try_from(length).unwrap_or_default(),

@@ -56,7 +56,9 @@ pub(super) fn open_and_ask(
             (0..data).try_for_each(map)?;
             data + (data..queues).map(map).filter(Result::is_ok).count() as u32
         }
-        _ if queues > 0 && map(0).is_ok() => return Err(TrialError::Mappable(node.to_owned())),
+        _ if (0..queues).any(|queue| map(queue).is_ok()) => {
+            return Err(TrialError::Mappable(node.to_owned()));
+        }
         _ => 0,
     };
     Ok(Opened { virtio_type, queues, doorbells, features, config, took: started.elapsed() })
