@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::pci;
 
-use crate::rig::links;
 use crate::rig::node::command;
+use crate::rig::{links, until};
 
 const NETNS: &str = "outside";
 /// Its address.
@@ -27,6 +27,12 @@ pub(crate) async fn set_up_on(driver: &str, vf: &str) -> Result<()> {
     command("ip", &["-n", NETNS, "addr", "add", &format!("{ADDRESS}/24"), "dev", &netdev]).await?;
     command("ip", &["-n", NETNS, "link", "set", &netdev, "up"]).await?;
     Ok(())
+}
+
+/// Takes its namespace down: the netdev is back on the host, and switched off.
+pub(crate) async fn tear_down(vf: &str) -> Result<()> {
+    command("ip", &["netns", "delete", NETNS]).await?;
+    until("the far end is back", || matches!(links::name_of_vf(vf), Ok(Some(_)))).await
 }
 
 /// Pings an address from there; fails unless every request is answered.
