@@ -65,7 +65,7 @@ pub fn find(host: &Host, device: &Eligible) -> Result<Option<Found>, Failure> {
     if !device.access.is_netdev() {
         return Ok(None);
     }
-    let home = subdevice::home(host, &device.parent, &device.child).map_err(|reason| {
+    let home = subdevice::interface_home(host, &device.parent, &device.child).map_err(|reason| {
         Failure::new(NOT_ELIGIBLE, format!("device {} may not be wired", device.id)).with_details(reason)
     })?;
     match at(host, &mut open(&own(host)?)?, &home)? {

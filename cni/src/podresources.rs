@@ -10,20 +10,18 @@ use doorbell_common::error::chain;
 use doorbell_common::formats::cni::code;
 use doorbell_common::host::Host;
 use doorbell_common::kubelet::podresources::pod_resources_lister_client::PodResourcesListerClient;
-use doorbell_common::kubelet::podresources::{GetPodResourcesRequest, ListPodResourcesRequest, PodResources};
+use doorbell_common::kubelet::podresources::{
+    ANSWER_SIZE, GetPodResourcesRequest, ListPodResourcesRequest, PodResources, SOCKET,
+};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::failure::Failure;
 
-const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 /// For everything, retries included: a pod's sandbox waits on us.
 const ANSWER_FOR: Duration = Duration::from_secs(10);
 /// The kubelet lets through 100 calls a second in bursts of 10; a node that starts many pods at once runs into it.
 const RETRY_AFTER_MS: u64 = 20;
-
-/// What the kubelet's own clients take (`defaultPodResourcesMaxSize`): List tells of every pod of the node.
-const ANSWER_SIZE: usize = 16 * 1024 * 1024;
 
 /// A device that a pod holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,4 +1,5 @@
-//! Which devices the kubelet has given away, by its pod-resources API: asked once, before anything is changed.
+//! Which devices the kubelet has given away, by its pod-resources API: asked before anything is changed,
+//! and when somebody has a device open who has no claim to it.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -7,17 +8,14 @@ use std::time::Duration;
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
 use doorbell_common::kubelet::podresources::pod_resources_lister_client::PodResourcesListerClient;
-use doorbell_common::kubelet::podresources::{ListPodResourcesRequest, PodResources};
+use doorbell_common::kubelet::podresources::{ANSWER_SIZE, ListPodResourcesRequest, PodResources, SOCKET};
 use tokio::time::timeout;
 use tonic::transport::Endpoint;
 
 use crate::prepare::Allocated;
 
-const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 /// The plugin is a pod itself, so the kubelet is there.
 const ANSWER_FOR: Duration = Duration::from_secs(5);
-/// What the kubelet's own clients take (`defaultPodResourcesMaxSize`): List tells of every pod of the node.
-const ANSWER_SIZE: usize = 16 * 1024 * 1024;
 
 /// Asks the kubelet.
 pub async fn ask(host: &Host) -> Allocated {

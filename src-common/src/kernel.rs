@@ -9,6 +9,7 @@ pub mod link;
 pub mod mac;
 pub mod mdev;
 pub mod memory;
+pub(crate) mod name;
 pub mod net;
 pub mod netlink;
 pub mod netns;

@@ -10,4 +10,10 @@ pub mod deviceplugin {
 /// PodResources API v1: which pod holds which device (the kubelet serves).
 pub mod podresources {
     tonic::include_proto!("v1");
+
+    /// Where the kubelet serves it.
+    pub const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
+    /// Bytes of an answer that the kubelet's own clients take (`defaultPodResourcesMaxSize`): List tells of every pod of
+    /// the node.
+    pub const ANSWER_SIZE: usize = 16 * 1024 * 1024;
 }

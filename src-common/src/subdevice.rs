@@ -5,6 +5,7 @@
 //! only thing that can be advertised. What each mode asks for is a file beside this one.
 
 mod access;
+mod effective;
 mod id;
 mod mdev;
 mod netdev;
@@ -25,11 +26,12 @@ use crate::kernel::vdpa::VdpaName;
 use crate::kernel::vfio::Way;
 
 pub use access::{Access, Mediation, Registers};
+pub use effective::Effective;
 pub use id::{BadId, DeviceId};
-pub use netdev::home;
+pub use netdev::interface_home;
 pub use nodes::Nodes;
 pub use parent::{BadName, Parent, ParentName};
-pub use vdpa::{Effective, alone};
+pub use vdpa::at_most_one;
 pub use vf::VirtualFunction;
 
 /// What names a sub-device on its host: enough to find it and to examine it afresh.

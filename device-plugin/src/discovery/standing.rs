@@ -125,7 +125,7 @@ impl Survey {
         let several: Vec<OnBus> = self.vdpa_on(parent).iter().map(|on| on.on_bus.clone()).collect();
         if !parent.takes_several() && access.is_vdpa() && subjects.len() != 1 {
             let reason =
-                subdevice::alone(&several).err().unwrap_or_else(|| "it has no vDPA device".to_owned());
+                subdevice::at_most_one(&several).err().unwrap_or_else(|| "it has no vDPA device".to_owned());
             let id = DeviceId::of(parent, &Child::None);
             return id.into_iter().map(|id| (id, Err(self.lacking(parent, access, &reason)))).collect();
         }

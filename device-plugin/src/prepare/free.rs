@@ -181,10 +181,10 @@ fn unused(host: &Host, parent: &Parent, child: &Child, may_open: bool) -> Result
     let unreadable = |error| chain(&error);
     let home = match child {
         Child::Vdpa { name, .. } if on_driver(host, name, BusDriver::VirtioVdpa)? => {
-            subdevice::home(host, parent, child)?
+            subdevice::interface_home(host, parent, child)?
         }
         Child::Vdpa { .. } | Child::Mdev(_) => return Ok(()),
-        Child::None => match subdevice::home(host, parent, child) {
+        Child::None => match subdevice::interface_home(host, parent, child) {
             Ok(home) => home,
             Err(_) => return Ok(()),
         },
@@ -194,8 +194,7 @@ fn unused(host: &Host, parent: &Parent, child: &Child, may_open: bool) -> Result
         return Err("its network interface is in another network namespace".to_owned());
     }
     for interface in interfaces {
-        let master = host.link_name(format!("/sys/class/net/{interface}/master")).map_err(unreadable)?;
-        if let Some(master) = master {
+        if let Some(master) = net::master(host, &interface).map_err(unreadable)? {
             return Err(format!("its network interface {interface} is part of {master}"));
         }
     }
@@ -205,7 +204,7 @@ fn unused(host: &Host, parent: &Parent, child: &Child, may_open: bool) -> Result
 
 /// The kernel gives a disk to one at a time who asks for that, as file systems do; O_EXCL asks without taking it.
 fn unmounted(host: &Host, disk: &str) -> Result<(), String> {
-    let node = format!("/dev/{disk}");
+    let node = block::node(disk);
     match File::options().read(true).custom_flags(OFlag::O_EXCL.bits()).open(host.path(&node)) {
         Ok(_) => Ok(()),
         Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {

@@ -18,15 +18,6 @@ use crate::discovery::Survey;
 /// Under which name it is on record that the bus was told to leave new devices alone.
 pub(super) const BUS: &str = "vdpa-bus";
 
-/// Where the kernel says which attributes of a new device its driver does not take (`vdpa_nl_cmd_dev_add_set_doit`).
-const UNSUPPORTED: &str = "Some provided attributes are not supported: 0x";
-
-/// Numbers of those attributes (`VDPA_ATTR_*` of `include/uapi/linux/vdpa.h`).
-const MAC: u32 = 10;
-const MAX_VQP: u32 = 12;
-const MTU: u32 = 13;
-const FEATURES: u32 = 20;
-
 /// While it is there, the vDPA bus leaves new devices alone: which driver would take them depends on the order in which
 /// modules were loaded.
 pub(super) struct Autoprobe<'a> {
@@ -76,7 +67,7 @@ pub(super) fn make(host: &Host, survey: &Survey, plan: &Plan, allocated: &Alloca
     let mut devices = on(host, survey, &plan.parent)?;
     if !plan.parent.takes_several() {
         // A second one would be the first one's again, and nobody could say whose it is.
-        subdevice::alone(&devices)?;
+        subdevice::at_most_one(&devices)?;
     }
     let there: Vec<String> = devices.iter().map(|device| device.name.clone()).collect();
     let names = (0..plan.count()).map(|number| plan.vdpa_name(number));
@@ -153,7 +144,7 @@ fn new(host: &Host, plan: &Plan, management: ManagementHandle, name: VdpaName) -
 fn create(host: &Host, plan: &Plan, mut device: NewDevice) -> Result<(), VdpaError> {
     match vdpa::create(host, &device) {
         Err(error) if error.is_unsupported() && plan.prepare.if_unsupported == IfUnsupported::Ignore => {
-            let dropped = drop_unsupported(&mut device, &error);
+            let dropped = device.leave_out_unsupported(&error);
             if dropped.is_empty() {
                 return Err(error);
             }
@@ -163,30 +154,6 @@ fn create(host: &Host, plan: &Plan, mut device: NewDevice) -> Result<(), VdpaErr
         }
         made => made,
     }
-}
-
-/// Leaves out what the kernel names, or all of it where it names nothing; by the fields' names.
-fn drop_unsupported(device: &mut NewDevice, error: &VdpaError) -> Vec<&'static str> {
-    let text = chain(error);
-    let mask = text.split_once(UNSUPPORTED).map(|(_, rest)| {
-        let digits = rest.split(|digit: char| !digit.is_ascii_hexdigit()).next().unwrap_or_default();
-        u64::from_str_radix(digits, 16).unwrap_or(u64::MAX)
-    });
-    let unsupported = |attribute: u32| mask.is_none_or(|mask| mask & (1 << attribute) != 0);
-    let mut dropped = Vec::new();
-    if unsupported(MAC) && device.mac.take().is_some() {
-        dropped.push("mac");
-    }
-    if unsupported(MAX_VQP) && device.max_vq_pairs.take().is_some() {
-        dropped.push("maxVqPairs");
-    }
-    if unsupported(MTU) && device.mtu.take().is_some() {
-        dropped.push("mtu");
-    }
-    if unsupported(FEATURES) && device.features.take().is_some() {
-        dropped.push("features");
-    }
-    dropped
 }
 
 /// machine-id(5).
@@ -237,41 +204,4 @@ pub(super) fn give_back(host: &Host, name: &VdpaName, was: Option<&str>) -> Resu
         None => vdpa::unbind(host, name),
     };
     back.map_err(|error| chain(&error))
-}
-
-#[cfg(test)]
-mod tests {
-    use doorbell_common::kernel::netlink::NetlinkError;
-    use nix::errno::Errno;
-
-    use super::*;
-
-    fn refused(message: Option<&str>) -> VdpaError {
-        let source = NetlinkError::Refused { source: Errno::EOPNOTSUPP, message: message.map(str::to_owned) };
-        VdpaError::Netlink { doing: "make".to_owned(), source }
-    }
-
-    fn device() -> NewDevice {
-        NewDevice {
-            name: "a".parse().unwrap(),
-            management: "vdpasim_net".parse().unwrap(),
-            max_vq_pairs: Some(2),
-            mac: Some([2, 0, 0, 0, 0, 1].into()),
-            mtu: Some(1500),
-            features: None,
-        }
-    }
-
-    #[test]
-    fn what_the_kernel_names_is_left_out() {
-        let mut device = device();
-        let error = refused(Some("vdpa: Some provided attributes are not supported: 0x2400"));
-        assert_eq!(drop_unsupported(&mut device, &error), ["mac", "mtu"]);
-        assert_eq!((device.mac, device.mtu, device.max_vq_pairs), (None, None, Some(2)));
-    }
-
-    #[test]
-    fn a_kernel_that_names_nothing_gets_none_of_it() {
-        assert_eq!(drop_unsupported(&mut device(), &refused(None)), ["mac", "maxVqPairs", "mtu"]);
-    }
 }

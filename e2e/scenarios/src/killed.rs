@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::Story;
 use crate::rig::WITHIN;
 use crate::rig::node::{Node, vdpa_modules};
-use crate::rig::plugin::{FAST, Plugin};
+use crate::rig::plugin::{FAST, OTHER, Plugin, WITHOUT};
 
 const WITH: &str = "\
 apiVersion: doorbell.dev/v1
@@ -25,14 +25,6 @@ pools:
   select: {pfNames: ['0000:01:00.0']}
   prepare: {numVfs: 1}
 ";
-const WITHOUT: &str = "\
-apiVersion: doorbell.dev/v1
-pools:
-- name: other
-  access: vfio
-  select: {pfNames: ['0000:09:00.0']}
-";
-const OTHER: &str = "doorbell.dev/other";
 const PF: &str = "/sys/bus/pci/devices/0000:01:00.0";
 const VF: &str = "/sys/bus/pci/devices/0000:01:00.1";
 const CALLS: [&str; 4] = ["write", "rename", "unlink", "clone3"];

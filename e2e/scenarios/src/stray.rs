@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use crate::Story;
 use crate::rig::WITHIN;
 use crate::rig::node::{Node, vdpa_modules};
-use crate::rig::plugin::{self, FAST, Plugin};
+use crate::rig::plugin::{self, FAST, OTHER, Plugin, WITHOUT};
 use crate::rig::pods;
 
 const PF: &str = "0000:01:00.0";
@@ -25,15 +25,6 @@ pools:
   select: {pfNames: ['0000:01:00.0']}
   prepare: {numVfs: 2}
 ";
-/// The pool is gone, and with it all that it wanted.
-const WITHOUT: &str = "\
-apiVersion: doorbell.dev/v1
-pools:
-- name: other
-  access: vfio
-  select: {pfNames: ['0000:09:00.0']}
-";
-const OTHER: &str = "doorbell.dev/other";
 const HELD: &str = "0000:01:00.1";
 /// A write that waits for the stray process would take for ever.
 const AT_ONCE: Duration = Duration::from_secs(20);

@@ -10,3 +10,9 @@ pub fn disks(host: &Host, device: &str) -> host::Result<Vec<String>> {
     }
     Ok(disks)
 }
+
+/// The node of a disk.
+#[must_use]
+pub fn node(disk: &str) -> String {
+    format!("/dev/{disk}")
+}

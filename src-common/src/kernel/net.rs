@@ -21,6 +21,11 @@ pub fn has_interface(host: &Host, device: &str) -> host::Result<bool> {
     Ok(folders(host, device)?.iter().any(|folder| host.exists(folder)))
 }
 
+/// The interface that this one is a part of: a bridge, a bond; `None` where it stands for itself.
+pub fn master(host: &Host, interface: &str) -> host::Result<Option<String>> {
+    host.link_name(format!("/sys/class/net/{interface}/master"))
+}
+
 fn folders(host: &Host, device: &str) -> host::Result<Vec<String>> {
     let mut folders = vec![format!("{device}/net")];
     let children = host.list(device)?;

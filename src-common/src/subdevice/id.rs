@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{Child, Parent};
+use crate::kernel::name::is_name;
 use crate::kernel::pci::PciAddress;
 
 /// The kubelet's limit for a device id.
@@ -51,14 +52,7 @@ impl FromStr for DeviceId {
     type Err = BadId;
 
     fn from_str(text: &str) -> Result<Self, BadId> {
-        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
-        let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-        let bytes = text.as_bytes();
-        let good = bytes.len() <= ID_LENGTH
-            && bytes.iter().all(|byte| inner(*byte))
-            && ends(bytes.first().copied())
-            && ends(bytes.last().copied());
-        if good { Ok(Self(text.to_owned())) } else { Err(BadId(text.to_owned())) }
+        if is_name(text, ID_LENGTH) { Ok(Self(text.to_owned())) } else { Err(BadId(text.to_owned())) }
     }
 }
 

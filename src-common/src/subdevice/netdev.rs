@@ -9,7 +9,7 @@ use crate::kernel::auxiliary::{SfAddress, SubFunction};
 use crate::kernel::{auxiliary, net, pci, vdpa};
 
 /// The folder in sysfs below which the interface of such a sub-device hangs.
-pub fn home(host: &Host, parent: &Parent, child: &Child) -> Result<String, String> {
+pub fn interface_home(host: &Host, parent: &Parent, child: &Child) -> Result<String, String> {
     match (parent, child) {
         (_, Child::Vdpa { name, .. }) => vdpa::virtio_child(host, name).map_err(|error| chain(&error)),
         (Parent::Vf(address), _) => Ok(pci::folder(*address)),
@@ -26,7 +26,7 @@ pub(super) fn sub_function(host: &Host, address: SfAddress) -> Result<SubFunctio
 
 /// Whether the kernel has made an interface for it, wherever that is now.
 pub(super) fn there(host: &Host, parent: &Parent, child: &Child) -> Result<(), String> {
-    match net::has_interface(host, &home(host, parent, child)?) {
+    match net::has_interface(host, &interface_home(host, parent, child)?) {
         Ok(true) => Ok(()),
         Ok(false) => Err("it has no network interface".to_owned()),
         Err(error) => Err(chain(&error)),

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::auxiliary::SfAddress;
+use crate::kernel::name::is_name;
 use crate::kernel::pci::PciAddress;
 
 /// Room for a suffix in a device id, which has 63 characters: a dash and an mdev's UUID.
@@ -85,14 +86,7 @@ impl FromStr for ParentName {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
-        let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-        let bytes = text.as_bytes();
-        let good = bytes.len() <= NAME_LENGTH
-            && bytes.iter().all(|byte| inner(*byte))
-            && ends(bytes.first())
-            && ends(bytes.last());
-        if good { Ok(Self(text.to_owned())) } else { Err(BadName(text.to_owned())) }
+        if is_name(text, NAME_LENGTH) { Ok(Self(text.to_owned())) } else { Err(BadName(text.to_owned())) }
     }
 }
 

@@ -25,6 +25,16 @@ use crate::rig::until;
 pub(crate) const CONFIG: &str = "/etc/doorbell/config.yaml";
 /// The resource of the pool that most scenarios have.
 pub(crate) const FAST: &str = "doorbell.dev/fast";
+/// A config whose one pool has nothing here: all that another config wanted is wanted no more.
+pub(crate) const WITHOUT: &str = "\
+apiVersion: doorbell.dev/v1
+pools:
+- name: other
+  access: vfio
+  select: {pfNames: ['0000:09:00.0']}
+";
+/// The resource of that pool.
+pub(crate) const OTHER: &str = "doorbell.dev/other";
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The plugin, running; killed when dropped. Its log goes to the scenario's stderr, and is kept.

@@ -4,13 +4,18 @@
 
 use netlink_packet_core::DecodeError;
 
+use crate::error::chain;
 use crate::kernel::mac::MacAddress;
 
 use super::message::{
     DEV_FEATURES, DEV_ID, DEV_MAX_VQ_SIZE, DEV_MAX_VQS, DEV_NAME, DEV_NET_CFG_MACADDR, DEV_NET_CFG_MAX_VQP,
     DEV_NET_CFG_MTU, DEV_NEW, DEV_VENDOR_ID, Message,
 };
-use super::{ManagementHandle, VdpaName};
+use super::{ManagementHandle, VdpaError, VdpaName};
+
+/// How the kernel names the attributes of a new device that its driver does not take, a bit each by their numbers
+/// (`vdpa_nl_cmd_dev_add_set_doit`).
+const UNSUPPORTED: &str = "Some provided attributes are not supported: 0x";
 
 /// A device that was made of a management device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +68,31 @@ impl VdpaDevice {
 }
 
 impl NewDevice {
+    /// Leaves out the attributes that the kernel named when it refused the device, or all where it named none; gives
+    /// their names.
+    pub fn leave_out_unsupported(&mut self, refusal: &VdpaError) -> Vec<&'static str> {
+        let text = chain(refusal);
+        let mask = text.split_once(UNSUPPORTED).map(|(_, rest)| {
+            let digits = rest.split(|digit: char| !digit.is_ascii_hexdigit()).next().unwrap_or_default();
+            u64::from_str_radix(digits, 16).unwrap_or(u64::MAX)
+        });
+        let unsupported = |attribute: u16| mask.is_none_or(|mask| mask & (1 << attribute) != 0);
+        let mut left_out = Vec::new();
+        if unsupported(DEV_NET_CFG_MACADDR) && self.mac.take().is_some() {
+            left_out.push("mac");
+        }
+        if unsupported(DEV_NET_CFG_MAX_VQP) && self.max_vq_pairs.take().is_some() {
+            left_out.push("maxVqPairs");
+        }
+        if unsupported(DEV_NET_CFG_MTU) && self.mtu.take().is_some() {
+            left_out.push("mtu");
+        }
+        if unsupported(DEV_FEATURES) && self.features.take().is_some() {
+            left_out.push("features");
+        }
+        left_out
+    }
+
     pub(super) fn encode(&self) -> Message {
         let message = Message::new(DEV_NEW)
             .with_text(DEV_NAME, self.name.as_str())
@@ -74,5 +104,42 @@ impl NewDevice {
             Some(mac) => message.with(DEV_NET_CFG_MACADDR, &mac.octets()),
             None => message,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::kernel::netlink::NetlinkError;
+
+    fn refused(message: Option<&str>) -> VdpaError {
+        let source = NetlinkError::Refused { source: Errno::EOPNOTSUPP, message: message.map(str::to_owned) };
+        VdpaError::Netlink { doing: "make".to_owned(), source }
+    }
+
+    fn device() -> NewDevice {
+        NewDevice {
+            name: "a".parse().unwrap(),
+            management: "vdpasim_net".parse().unwrap(),
+            max_vq_pairs: Some(2),
+            mac: Some([2, 0, 0, 0, 0, 1].into()),
+            mtu: Some(1500),
+            features: None,
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_names_is_left_out() {
+        let mut device = device();
+        let error = refused(Some("vdpa: Some provided attributes are not supported: 0x2400"));
+        assert_eq!(device.leave_out_unsupported(&error), ["mac", "mtu"]);
+        assert_eq!((device.mac, device.mtu, device.max_vq_pairs), (None, None, Some(2)));
+    }
+
+    #[test]
+    fn a_kernel_that_names_nothing_gets_none_of_it() {
+        assert_eq!(device().leave_out_unsupported(&refused(None)), ["mac", "maxVqPairs", "mtu"]);
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::name::is_name;
 use crate::kernel::pci::PciAddress;
 
 /// Bytes: the kubelet's limit for a device id, which a name can be.
@@ -37,12 +38,7 @@ impl FromStr for VdpaName {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(byte);
-        let end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-        let bytes = text.as_bytes();
-        let good =
-            bytes.len() <= LENGTH && bytes.iter().all(inner) && end(bytes.first()) && end(bytes.last());
-        if good { Ok(Self(text.to_owned())) } else { Err(BadName(text.to_owned())) }
+        if is_name(text, LENGTH) { Ok(Self(text.to_owned())) } else { Err(BadName(text.to_owned())) }
     }
 }
 
