@@ -11,7 +11,7 @@ use doorbell_common::kubelet::deviceplugin::{
     PreferredAllocationResponse, TopologyInfo,
 };
 use doorbell_common::subdevice::Eligible;
-use futures_util::{Stream, StreamExt, future};
+use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::preferred;
 pub struct PoolService {
     host: Host,
     name: PoolName,
+    resource: String,
     inventory: watch::Receiver<Arc<Inventory>>,
     closing: CancellationToken,
 }
@@ -38,15 +39,16 @@ pub const OPTIONS: DevicePluginOptions =
     DevicePluginOptions { pre_start_required: true, get_preferred_allocation_available: true };
 
 impl PoolService {
-    /// The service of pool `name`; its streams end with `closing`.
+    /// The service of pool `name` as `resource`; its streams end with `closing`, or with the resource.
     #[must_use]
     pub fn new(
         host: Host,
         name: PoolName,
+        resource: String,
         inventory: watch::Receiver<Arc<Inventory>>,
         closing: CancellationToken,
     ) -> Self {
-        Self { host, name, inventory, closing }
+        Self { host, name, resource, inventory, closing }
     }
 
     /// What is advertised now.
@@ -68,18 +70,27 @@ impl DevicePlugin for PoolService {
         Ok(Response::new(OPTIONS))
     }
 
-    /// The whole list at once, then at each change of it; a change of another pool says nothing here.
+    /// The whole list at once, then at each change of it; a change of another pool says nothing here. Once the resource
+    /// is gone, an empty list is the last.
     async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Lists>, Status> {
-        let name = self.name.clone();
-        let lists = WatchStream::new(self.inventory.clone())
-            .map(move |inventory| inventory.pools.get(&name).map(list).unwrap_or_default())
-            .scan(None, |last, list| {
-                let changed = last.as_ref() != Some(&list);
-                *last = Some(list.clone());
-                future::ready(Some(changed.then_some(list)))
-            })
-            .filter_map(future::ready)
-            .map(Ok);
+        let (name, resource) = (self.name.clone(), self.resource.clone());
+        let now = move |inventory: Arc<Inventory>| {
+            inventory.pools.get(&name).filter(|pool| pool.resource == resource).map(list)
+        };
+        let lists = stream::unfold(Some((WatchStream::new(self.inventory.clone()), None)), move |state| {
+            let now = now.clone();
+            async move {
+                let (mut inventories, last) = state?;
+                loop {
+                    match now(inventories.next().await?) {
+                        None => return Some((ListAndWatchResponse::default(), None)),
+                        same if same == last => {}
+                        Some(list) => return Some((list.clone(), Some((inventories, Some(list))))),
+                    }
+                }
+            }
+        });
+        let lists = lists.map(Ok);
         // The watch outlives the kubelet's interest in it: shutdown has to end it.
         let lists = lists.take_until(self.closing.clone().cancelled_owned());
         Ok(Response::new(Box::pin(lists)))

@@ -28,7 +28,7 @@ pub fn answer(
 ) -> Result<ContainerAllocateResponse, Refusal> {
     let (pool, devices) = guard::verified(host, inventory, name, ids)?;
     devices.iter().try_for_each(|device| guard::let_go(host, &device.id, &pool.resource))?;
-    let by_cdi = inventory.cdi;
+    let by_cdi = inventory.cdi.on;
     for device in &devices {
         let by = if by_cdi { By::Cdi } else { By::Nodes(device.nodes.clone()) };
         let record = Allocation::new(device.id.clone(), pool.resource.clone(), by);

@@ -21,14 +21,14 @@ use self::pool::{Contradiction, PoolFields};
 pub use names::{DriverName, PoolName, ResourcePrefix};
 pub use node::NodePermissions;
 pub use pf::{PfName, PfSelector, RootDevice};
-pub use pool::{AllocationPolicy, Pool, Runtime};
+pub use pool::{AllocationPolicy, PfLinkDown, Pool, Runtime};
 pub use prepare::{IfUnsupported, MacPolicy, MdevType, Prepare};
 pub use select::{AcpiIndex, AuxType, DoorbellVerdict, HexId, Select};
-pub use switch::{Cdi, Iommufd};
+pub use switch::{Cdi, Iommufd, Registration};
 pub use virtio::VirtioType;
 
 /// The whole file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// First part of every resource name; `doorbell.dev` by default.
     pub resource_prefix: ResourcePrefix,
@@ -36,6 +36,8 @@ pub struct Config {
     pub cdi: Cdi,
     /// containerd's config file, absolute, as the plugin sees it below its host root; `None`: where distributions have it.
     pub containerd_config: Option<String>,
+    /// How the kubelet comes to know of the pools; by its socket by default.
+    pub registration: Registration,
     /// In order of precedence: a sub-device that two pools select goes to the first. Names are unique.
     pub pools: Vec<Pool>,
 }
@@ -52,6 +54,8 @@ struct File {
     cdi: Cdi,
     #[serde(default, deserialize_with = "absolute")]
     containerd_config: Option<String>,
+    #[serde(default)]
+    registration: Registration,
     pools: Vec<PoolFields>,
 }
 
@@ -111,8 +115,8 @@ impl Config {
             }
             parsed
         });
-        let File { resource_prefix, cdi, containerd_config, pools: fields, .. } =
-            parsed.map_err(|error| {
+        let File { resource_prefix, cdi, containerd_config, registration, pools: fields, .. } = parsed
+            .map_err(|error| {
                 let line = error.location().map_or(1, |location| location.line());
                 invalid(line, field, message(&error))
             })?;
@@ -124,7 +128,13 @@ impl Config {
             })?;
             pools.push(pool);
         }
-        Ok(Self { resource_prefix, cdi, containerd_config, pools })
+        Ok(Self { resource_prefix, cdi, containerd_config, registration, pools })
+    }
+
+    /// The pool of that name.
+    #[must_use]
+    pub fn pool(&self, name: &PoolName) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == *name)
     }
 
     /// Full name of a pool's resource.

@@ -3,6 +3,7 @@
 mod acpi;
 mod select;
 mod standing;
+mod touched;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,6 +20,8 @@ use doorbell_common::subdevice::{Access, Parent, ParentName, VirtualFunction};
 
 use self::acpi::AcpiIndexes;
 use crate::config::{Config, Pool, PoolName};
+
+pub use touched::Touched;
 
 /// What the node has.
 #[derive(Debug, Clone)]
@@ -91,6 +94,15 @@ pub struct Unreadable {
 
 /// Looks at every parent of the node. `page` is the page size.
 pub fn survey(host: &Host, page: u64) -> host::Result<Survey> {
+    look(host, page, |_| None)
+}
+
+/// `known` is what need not be examined again of a VF.
+fn look(
+    host: &Host,
+    page: u64,
+    known: impl Fn(PciAddress) -> Option<VirtualFunction>,
+) -> host::Result<Survey> {
     let mut survey = Survey {
         pfs: sriov::pfs(host)?,
         vfs: BTreeMap::new(),
@@ -104,7 +116,11 @@ pub fn survey(host: &Host, page: u64) -> host::Result<Survey> {
     };
     for pf in &survey.pfs {
         for (index, address) in &pf.vfs {
-            match VirtualFunction::examine(host, *address, page) {
+            let examined = match known(*address) {
+                Some(device) => Ok(device),
+                None => VirtualFunction::examine(host, *address, page),
+            };
+            match examined {
                 Ok(device) => drop(survey.vfs.insert(*address, Vf { pf: pf.address, index: *index, device })),
                 // Removed between the listing and the look at it: it is not there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && is_gone(host, *address) => {}
@@ -128,6 +144,31 @@ fn is_gone(host: &Host, address: PciAddress) -> bool {
 }
 
 impl Survey {
+    /// Another look, after what was touched: everything is listed anew, and of the VFs only those are examined that are
+    /// new, touched, or not isolated as far as was known.
+    pub fn again(&self, host: &Host, page: u64, touched: &Touched) -> host::Result<Self> {
+        let groups = touched.groups(host);
+        let known = |address| {
+            let Vf { pf, device, .. } = self.vfs.get(&address)?;
+            let stands = !touched.has(address)
+                && !touched.has(*pf)
+                && device.isolation.is_ok()
+                && device.iommu_group.is_none_or(|group| !groups.contains(&group));
+            stands.then(|| device.clone())
+        };
+        look(host, page, known)
+    }
+
+    /// Whether a parent is there.
+    #[must_use]
+    pub fn has(&self, parent: &Parent) -> bool {
+        match parent {
+            Parent::Vf(address) => self.vfs.contains_key(address) || self.unreadable.contains_key(address),
+            Parent::Sf(address) => self.sfs.contains_key(address),
+            Parent::Device(name) => self.others.contains_key(name),
+        }
+    }
+
     /// Every parent, VFs first.
     pub fn parents(&self) -> impl Iterator<Item = Parent> {
         let vfs = self.vfs.keys().copied().map(Parent::Vf);

@@ -18,10 +18,10 @@ use doorbell_common::kernel::{memory, pci, process};
 use doorbell_common::subdevice::{Access, DeviceId, Eligible, Parent, VirtualFunction};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::{Config, PfLinkDown};
 use crate::discovery::{self, Assignment, Survey};
 use crate::runtime::{self, CdiChoice};
-use crate::{prepare, proof};
+use crate::{links, prepare, proof};
 
 /// Value of `apiVersion`.
 const API_VERSION: &str = "doorbell.dev/v1";
@@ -79,6 +79,7 @@ pub fn explain(host: &Host, config: Option<&Config>, id: &DeviceId, page: u64) -
         as_a_whole(&found, &mut checks);
     }
     selection(config, assignment, &mut checks);
+    link(host, config, assignment, &found, &mut checks);
     if let (true, Err(why)) = (found.device.is_err(), prepare::looks_free(host, &found.parent)) {
         checks.note("prepare", format_args!("claims, the kubelet, open nodes"), || {
             format!("`run` would not change its driver: {why}")
@@ -164,6 +165,22 @@ fn selection(config: Option<&Config>, assignment: Option<&Assignment>, checks: &
     if let Some(overlap) = assignment.and_then(|assignment| discovery::overlap(&assignment.also)) {
         checks.note("overlap", format_args!("{rests_on}"), || overlap);
     }
+}
+
+/// Whether its PF has a link, where its pool cares.
+fn link(
+    host: &Host,
+    config: Option<&Config>,
+    assignment: Option<&Assignment>,
+    found: &Found,
+    checks: &mut Checks,
+) {
+    let pool = config.zip(assignment).and_then(|(config, assignment)| config.pool(&assignment.pool));
+    let cares = pool.is_some_and(|pool| pool.pf_link_down == PfLinkDown::Unhealthy);
+    let (true, Ok(Eligible { pf: Some(pf), .. })) = (cares, &found.device) else { return };
+    let outcome = links::why_down(host, *pf).map_or(Ok(()), Err);
+    let rests_on = format_args!("{}/net/*/carrier", pci::folder(*pf));
+    let _ = checks.step("pf-link", rests_on, outcome, |()| "no link of the PF is seen to be down".to_owned());
 }
 
 /// What a running plugin has written for it.

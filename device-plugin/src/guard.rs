@@ -141,7 +141,7 @@ pub fn may_start(host: &Host, inventory: &Inventory, name: &PoolName, ids: &[Str
     for Eligible { id, nodes, .. } in devices {
         let record = allocation::known(host, id)?;
         record.holds(&pool.resource, nodes)?;
-        if record.by == By::Cdi && !inventory.cdi {
+        if record.by == By::Cdi && !inventory.cdi.on {
             return Err(Refusal::CdiIsOff(id.clone()));
         }
         if pool.require_cni {

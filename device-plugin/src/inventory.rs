@@ -1,16 +1,20 @@
 //! What is advertised: an immutable snapshot that everything behind it reads.
 
+mod keep;
+pub mod news;
+
 use std::collections::BTreeMap;
 
 use doorbell_common::host::{self, Host};
 use doorbell_common::subdevice::{DeviceId, Eligible, Parent};
-use tracing::{info, warn};
 
-use crate::config::{self, AllocationPolicy, Config, NodePermissions, PoolName, ResourcePrefix};
+use crate::config::{
+    self, AllocationPolicy, Config, NodePermissions, PoolName, Registration, ResourcePrefix,
+};
 use crate::discovery::{self, Assignment, Survey, Unreadable};
-use crate::prepare::Allocated;
+use crate::prepare::{Allocated, Settled};
 use crate::runtime::{self, CdiChoice};
-use crate::{prepare, proof};
+use crate::{look, proof};
 
 /// All pools with their devices, and how they are handed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +24,13 @@ pub struct Inventory {
     /// Bytes of a page of memory on this host.
     pub page: u64,
     /// Whether containers get their devices by CDI names, instead of by the nodes in the kubelet's own answer.
-    pub cdi: bool,
+    pub cdi: CdiChoice,
+    /// How pools come to be known to the kubelet.
+    pub registration: Registration,
     /// Every pool of the config, also one without a device.
     pub pools: BTreeMap<PoolName, Pool>,
+    /// What else is to be said, by the parent that it is about: one that can't be read, one that two pools select.
+    pub remarks: BTreeMap<String, String>,
 }
 
 /// One extended resource.
@@ -36,44 +44,23 @@ pub struct Pool {
     pub allocation: AllocationPolicy,
     /// Who may open the nodes in the container.
     pub node: NodePermissions,
-    /// Devices that may be handed out, by id.
+    /// Devices that are advertised, by id.
     pub devices: BTreeMap<DeviceId, Eligible>,
     /// Those of them that are not healthy now, with the reason.
     pub unhealthy: BTreeMap<DeviceId, String>,
+    /// Devices that the pool selects and that are not advertised, with the reason.
+    pub refused: BTreeMap<DeviceId, String>,
 }
 
 /// Prepares what the config asks for and lists what may be handed out. `allocated` is what the kubelet has given away.
 pub fn take(host: &Host, config: &Config, allocated: &Allocated, page: u64) -> host::Result<Inventory> {
-    let mut survey = discovery::survey(host, page)?;
-    for prepare in [prepare::withdraw_and_make_vfs, prepare::carry_out] {
-        if prepare(host, config, &survey, allocated) {
-            survey = discovery::survey(host, page)?;
-        }
-    }
-    let assigned = survey.assign(config);
-    proof::confirm(host, &mut survey, |address| assigned.contains_key(&Parent::Vf(address)));
-    Ok(list(host, config, &survey, assigned, page))
+    let survey = discovery::survey(host, page)?;
+    let survey = look::prepared(host, config, survey, allocated, &mut Settled::default(), true, page)?;
+    Ok(list(host, config, &survey, page))
 }
 
-fn runtime_takes_cdi(host: &Host, config: &Config) -> bool {
-    let CdiChoice { on, reason } = runtime::cdi(host, config);
-    info!(cdi = on, reason, "how containers get their devices");
-    for pool in config.pools.iter().filter(|pool| !on && pool.node != NodePermissions::default()) {
-        warn!(pool = %pool.name, reason, "nodeMode and nodeOwner have no effect: only CDI carries them");
-    }
-    on
-}
-
-/// The inventory of a survey, each refused device logged with its reasons.
-///
-/// `assigned` is from before the proof: a pool that selects by isolation still says why it lost a device to it.
-fn list(
-    host: &Host,
-    config: &Config,
-    survey: &Survey,
-    assigned: BTreeMap<Parent, Assignment>,
-    page: u64,
-) -> Inventory {
+/// The inventory of a survey, its isolation confirmed first.
+pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Inventory {
     let empty = |pool: &config::Pool| Pool {
         resource: config.resource(&pool.name),
         require_cni: pool.require_cni,
@@ -81,34 +68,49 @@ fn list(
         node: pool.node,
         devices: BTreeMap::new(),
         unhealthy: BTreeMap::new(),
+        refused: BTreeMap::new(),
     };
     let mut inventory = Inventory {
         prefix: config.resource_prefix.clone(),
         page,
-        cdi: runtime_takes_cdi(host, config),
+        cdi: runtime::cdi(host, config),
+        registration: config.registration,
         pools: config.pools.iter().map(|pool| (pool.name.clone(), empty(pool))).collect(),
+        remarks: BTreeMap::new(),
     };
     for (address, Unreadable { reason, .. }) in &survey.unreadable {
-        warn!(device = %address, reason, "device not readable");
+        inventory.remarks.insert(address.to_string(), format!("not readable: {reason}"));
     }
+    // From before the proof: a pool that selects by isolation still says why it lost a device to it.
+    let assigned = survey.assign(config);
+    let mut survey = survey.clone();
+    proof::confirm(host, &mut survey, |address| assigned.contains_key(&Parent::Vf(address)));
     for (parent, Assignment { pool: name, access, way, also }) in assigned {
         let Some(pool) = inventory.pools.get_mut(&name) else { continue };
-        for other in &also {
-            warn!(%parent, pool = %name, %other, "selected by two pools: goes to the first");
+        if let Some(overlap) = discovery::overlap(&also) {
+            inventory.remarks.insert(parent.to_string(), overlap);
         }
         for (id, device) in survey.sub_devices(host, &parent, access, way, page) {
             match device {
-                Ok(eligible) => {
-                    let isolation = eligible.isolation.class;
-                    info!(device = %id, pool = %name, %isolation, "device advertised");
-                    pool.devices.insert(id, eligible);
-                }
-                Err(reasons) => {
-                    let reasons = reasons.join("; ");
-                    warn!(device = %id, pool = %name, reasons, "device not advertised");
-                }
+                Ok(eligible) => drop(pool.devices.insert(id, eligible)),
+                Err(reasons) => drop(pool.refused.insert(id, reasons.join("; "))),
             }
         }
     }
     inventory
+}
+
+impl Inventory {
+    /// Adds reasons for which devices are not to be used now to those that they have.
+    pub fn mark(&mut self, reasons: &BTreeMap<DeviceId, String>) {
+        for pool in self.pools.values_mut() {
+            for (id, reason) in reasons.iter().filter(|(id, _)| pool.devices.contains_key(*id)) {
+                let all = pool.unhealthy.entry(id.clone()).or_default();
+                if !all.is_empty() {
+                    all.push_str("; ");
+                }
+                all.push_str(reason);
+            }
+        }
+    }
 }

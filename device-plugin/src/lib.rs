@@ -4,7 +4,9 @@
 //! binds it, [`proof`] shows that it attaches, [`inventory`] lists it, [`publish`] describes it, [`advertise`] tells
 //! the kubelet, [`preferred`] advises which to take, [`allocate`] hands it out. [`runtime`] says whether the node takes
 //! CDI names, [`guard`] stands before each hand-out and each start of a container, [`kubelet`] keeps all of that
-//! registered. [`run`], [`scan`] and [`explain`] are the commands, [`captured`] the hosts that the last two can look at.
+//! registered. [`live`] keeps the inventory true by a [`look`] at what changed: [`heard`] from the kernel, [`reload`]ed
+//! from the config, [`strangers`] and [`links`] besides. [`run`], [`scan`] and [`explain`] are the commands, [`captured`]
+//! the hosts that the last two can look at.
 
 pub mod advertise;
 pub mod allocate;
@@ -14,14 +16,20 @@ pub mod config;
 pub mod discovery;
 pub mod explain;
 pub mod guard;
-pub mod health;
+pub mod heard;
 pub mod inventory;
 pub mod kubelet;
+pub mod links;
+pub mod live;
+pub mod look;
 pub mod preferred;
 pub mod prepare;
 pub mod proof;
 pub mod publish;
+pub mod quiet;
+pub mod reload;
 pub mod run;
 pub mod runtime;
 pub mod scan;
+pub mod strangers;
 pub mod tasks;

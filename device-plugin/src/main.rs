@@ -94,11 +94,11 @@ fn main() -> ExitCode {
 
 fn work(command: Command) -> Result<()> {
     match command {
-        Command::Run { config } => {
-            let config = Config::load(&config)?;
+        Command::Run { config: file } => {
+            let config = Config::load(&file)?;
             let Root { host, page, .. } = Root::this()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run::run(host, &config, page))
+            runtime.block_on(run::run(host, file, config, page))
         }
         Command::Scan { subject, output } => {
             let (root, config) = subject.open()?;

@@ -2,13 +2,14 @@
 //!
 //! Only pools with a `prepare` section change the host, and only what their selectors name. What fails is reported
 //! and leaves its device unadvertised; the rest goes on. Each change is on record before it is made ([`made`]) and only
-//! what nobody uses is changed ([`free`]); a start after a kill goes on where the last one was, and a start with another
-//! config first takes back what no pool wants any more ([`withdraw`]).
+//! what nobody uses is changed ([`free`]); a start after a kill goes on where the last one was, and another config first
+//! takes back what no pool wants any more ([`withdraw`]). What comes later is prepared once ([`Settled`]).
 
 pub mod free;
 mod made;
 mod mdevs;
 mod plan;
+mod settled;
 mod vdpa;
 mod vfs;
 mod withdraw;
@@ -29,38 +30,67 @@ use crate::proof;
 
 pub use free::Allocated;
 pub use plan::{Change, Plan, plans};
+pub use settled::Settled;
 
 use made::{Made, Step};
 
-/// Takes back what no pool wants any more, then makes the VFs that pools ask for. Whether the host may have changed:
-/// then a new survey shows it.
-pub fn withdraw_and_make_vfs(host: &Host, config: &Config, survey: &Survey, allocated: &Allocated) -> bool {
+/// Takes back what no pool wants any more. Whether the host may have changed: then a new survey shows it.
+pub fn withdraw(
+    host: &Host,
+    config: &Config,
+    survey: &Survey,
+    allocated: &Allocated,
+    settled: &mut Settled,
+) -> bool {
     if is_stuck(survey) {
         return false;
     }
-    let withdrawn = withdraw::all(host, config, survey, allocated);
-    vfs::make(host, config, survey) || withdrawn
+    withdraw::all(host, config, survey, allocated, settled)
 }
 
-/// Binds what is to be bound and free, and makes what is to stand on it. Whether the host may have changed: a step that
-/// fails may have taken a VF off its driver all the same.
-pub fn carry_out(host: &Host, config: &Config, survey: &Survey, allocated: &Allocated) -> bool {
+/// Makes the VFs that pools ask for, on PFs where that was not done before. Whether the host may have changed.
+pub fn make_vfs(host: &Host, config: &Config, survey: &Survey, settled: &mut Settled) -> bool {
+    !is_stuck(survey) && vfs::make(host, config, survey, settled)
+}
+
+/// Binds what is to be bound and free, and makes what is to stand on it, where that was not done before. Whether the
+/// host may have changed: a step that fails may have taken a VF off its driver all the same.
+pub fn carry_out(
+    host: &Host,
+    config: &Config,
+    survey: &Survey,
+    allocated: &Allocated,
+    settled: &mut Settled,
+) -> bool {
     if is_stuck(survey) {
         return false;
     }
     let mut plans = plans(config, survey);
-    plans.retain(|_, plan| plan.change(survey).is_some());
+    plans.retain(|parent, plan| {
+        let due = !settled.has(parent) && plan.change(survey).is_some();
+        settled.add(parent);
+        due
+    });
     // PFs whose VFs were seen not to attach: the next VF would not either.
     let mut failed = BTreeSet::new();
     let autoprobe = vdpa::Autoprobe::off_for(host, plans.values());
     for plan in plans.values() {
         if let Err(reason) = one(host, survey, plan, allocated, &mut failed) {
             warn!(pool = %plan.pool, parent = %plan.parent, reason, "not prepared");
+            settled.fail(&plan.parent);
         }
     }
     drop(autoprobe);
     interfaces(host, plans.values());
     !plans.is_empty()
+}
+
+/// Whether something is to be made or bound that was not before: then the kubelet is asked first what it has given away.
+#[must_use]
+pub fn is_due(config: &Config, survey: &Survey, settled: &Settled) -> bool {
+    let new_pfs = || vfs::wanted(config, survey, false).into_keys().any(|pf| !settled.has_pf(pf));
+    let due = |(parent, plan): (&Parent, &Plan)| !settled.has(parent) && plan.change(survey).is_some();
+    new_pfs() || plans(config, survey).iter().any(due)
 }
 
 /// A bind then takes a lock that somebody waits with: for ever, as far as we know.

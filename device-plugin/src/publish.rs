@@ -33,7 +33,7 @@ fn lost(host: &Host, inventory: &Inventory) -> Option<String> {
 fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
     let pools = inventory.pools.iter().filter(|(_, pool)| !pool.devices.is_empty());
     let of_pool = |(name, pool): (&PoolName, &Pool)| {
-        let specification = inventory.cdi.then(|| formats::cdi::file(name.as_str()));
+        let specification = inventory.cdi.on.then(|| formats::cdi::file(name.as_str()));
         let of_device = |device: &Eligible| {
             let described = formats::descriptor::device_file(&device.id);
             let info = DeviceInfo::of(device);
@@ -52,7 +52,7 @@ pub fn missing<'a>(
     pool: &PoolName,
     ids: impl Iterator<Item = &'a DeviceId>,
 ) -> Option<String> {
-    let specification = inventory.cdi.then(|| formats::cdi::file(pool.as_str()));
+    let specification = inventory.cdi.on.then(|| formats::cdi::file(pool.as_str()));
     let mut files = specification.into_iter().chain(ids.map(formats::descriptor::device_file));
     files.find(|file| !host.exists(file))
 }

@@ -1,38 +1,38 @@
 //! The command `run`: prepare, list, publish, then serve until told to stop.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use doorbell_common::host::Host;
+use doorbell_common::kernel::netlink::Heard;
+use doorbell_common::kernel::uevent;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, stream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::heard::{self, Uevents};
+use crate::inventory::news;
+use crate::links::Links;
+use crate::live::Live;
+use crate::look::Seen;
 use crate::publish::{self, renew};
+use crate::strangers::{self, Strangers};
 use crate::tasks::together;
-use crate::{allocated, health, inventory, kubelet};
+use crate::{kubelet, reload};
 
-/// Runs the plugin until SIGTERM or SIGINT. `page` is the page size.
-///
-/// Registration comes last: the kubelet fails re-admitted pods whose device is missing from the first list.
-pub async fn run(host: Host, config: &Config, page: u64) -> Result<()> {
+/// Runs the plugin until SIGTERM or SIGINT. `config` is what `file` said at the start; `page` is the page size.
+pub async fn run(host: Host, file: PathBuf, config: Config, page: u64) -> Result<()> {
     // Installed first, so that a signal during a slow prepare is not lost.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-
-    let allocated = allocated::ask(&host).await;
-    let inventory = inventory::take(&host, config, &allocated, page).context("take the inventory")?;
-    publish::all(&host, &inventory).context("publish what others read of the devices")?;
-
-    let (inventory, receiver) = watch::channel(Arc::new(inventory));
     let closing = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(renew::keep(host.clone(), receiver.clone(), closing.clone()));
-    tasks.spawn(kubelet::serve(host.clone(), receiver, closing.clone()));
-    tasks.spawn(health::keep(host, inventory, closing.clone()));
-    let running = together(tasks, &closing);
+    // Uevents are listened to before the first look: what happens after that is heard.
+    let running = serve(host, file, config, page, listen(), closing.clone());
     tokio::pin!(running);
     tokio::select! {
         ended = &mut running => return ended,
@@ -41,4 +41,50 @@ pub async fn run(host: Host, config: &Config, page: u64) -> Result<()> {
     }
     closing.cancel();
     running.await
+}
+
+/// Prepares, lists, publishes and serves, until `closing`. `uevents` are the kernel's.
+///
+/// Registration comes last: the kubelet fails re-admitted pods whose device is missing from the first list.
+pub async fn serve(
+    host: Host,
+    file: PathBuf,
+    config: Config,
+    page: u64,
+    uevents: BoxStream<'static, Result<Heard>>,
+    closing: CancellationToken,
+) -> Result<()> {
+    let config = Arc::new(config);
+    let seen = Seen::first(&host, Arc::clone(&config), page).await.context("take the inventory")?;
+    let mut links = Links::default();
+    links.follow(seen.config());
+    let uevents = Uevents::of(uevents);
+    let (config, configs) = watch::channel(config);
+    let (strangers, seen_strangers) = watch::channel(Strangers::new());
+    let mut live =
+        Live { host: host.clone(), page, seen, uevents, configs, strangers: seen_strangers, links };
+    let inventory = live.inventory();
+    news::tell(None, &inventory);
+    publish::all(&host, &inventory).context("publish what others read of the devices")?;
+
+    let (sender, inventory) = watch::channel(Arc::new(inventory));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(renew::keep(host.clone(), inventory.clone(), closing.clone()));
+    tasks.spawn(strangers::keep(host.clone(), inventory.clone(), strangers, closing.clone()));
+    tasks.spawn(kubelet::serve(host, inventory, closing.clone()));
+    tasks.spawn(reload::keep(file, config, closing.clone()));
+    tasks.spawn(live.keep(sender, closing.clone()));
+    together(tasks, &closing).await
+}
+
+/// Where uevents can't be heard, what changes shows at the next look at everything.
+fn listen() -> BoxStream<'static, Result<Heard>> {
+    let listener = uevent::listen().map_err(anyhow::Error::from);
+    listener.and_then(heard::stream).map_or_else(
+        |error| {
+            warn!(error = format!("{error:#}"), "uevents are not heard, looking at everything now and then");
+            stream::pending().boxed()
+        },
+        StreamExt::boxed,
+    )
 }

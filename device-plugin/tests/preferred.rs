@@ -31,7 +31,10 @@ fn service() -> PoolService {
         node.write(&format!("sys/bus/pci/devices/0000:01:00.{vf}/numa_node"), numa_node.as_bytes());
     }
     let (_, inventory) = watch::channel(Arc::new(node.inventory(CONFIG)));
-    PoolService::new(node.host(), "fast".parse().unwrap(), inventory, CancellationToken::new())
+    {
+        let (name, resource) = ("fast".parse().unwrap(), "doorbell.dev/fast".to_owned());
+        PoolService::new(node.host(), name, resource, inventory, CancellationToken::new())
+    }
 }
 
 async fn ask(available: &[&str], size: i32) -> Result<Vec<String>, Status> {

@@ -16,6 +16,8 @@ pub mod netns;
 pub mod pci;
 pub mod process;
 pub mod sriov;
+pub mod uevent;
 pub mod vdpa;
 pub mod vfio;
+pub mod virtio;
 pub mod virtio_pci;

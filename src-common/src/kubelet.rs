@@ -5,6 +5,21 @@
 /// Device plugin API v1beta1: Registration (the kubelet serves) and DevicePlugin (a plugin serves).
 pub mod deviceplugin {
     tonic::include_proto!("v1beta1");
+
+    /// Where the kubelet serves its part, and looks for the sockets of plugins that registered there.
+    pub const FOLDER: &str = "/var/lib/kubelet/device-plugins";
+    /// The kubelet's socket in it.
+    pub const KUBELET_SOCKET: &str = "kubelet.sock";
+    /// The version.
+    pub const VERSION: &str = "v1beta1";
+}
+
+/// The plugin watcher: Registration (a plugin serves, and the kubelet asks).
+pub mod pluginregistration {
+    tonic::include_proto!("pluginregistration");
+
+    /// Where the kubelet looks for sockets of plugins.
+    pub const FOLDER: &str = "/var/lib/kubelet/plugins_registry";
 }
 
 /// PodResources API v1: which pod holds which device (the kubelet serves).

@@ -11,7 +11,7 @@ use super::{Cdi, Iommufd, NodePermissions, PoolName, Prepare, Select, VirtioType
 const NET: u16 = 1;
 
 /// One extended resource and the sub-devices behind it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
     /// Last part of the resource name.
     pub name: PoolName,
@@ -32,6 +32,8 @@ pub struct Pool {
     pub allocation: AllocationPolicy,
     /// Who may open the device nodes in the container; by default whoever the runtime lets.
     pub node: NodePermissions,
+    /// What a PF without a link means for its devices; nothing by default.
+    pub pf_link_down: PfLinkDown,
 }
 
 /// The pool as it is written: fields that others contradict keep their lines.
@@ -51,6 +53,8 @@ pub(super) struct PoolFields {
     allocation: AllocationPolicy,
     node_mode: Option<Spanned<NodeMode>>,
     node_owner: Option<Spanned<NodeOwner>>,
+    #[serde(default)]
+    pf_link_down: PfLinkDown,
 }
 
 /// Container runtimes that differ in what they take.
@@ -73,6 +77,17 @@ pub enum AllocationPolicy {
     Spread,
 }
 
+/// What a PF whose link is down means for the devices of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PfLinkDown {
+    /// Nothing: the wire is the network's affair, and VFs of one PF reach each other without it.
+    #[default]
+    Ignore,
+    /// They are not to be used.
+    Unhealthy,
+}
+
 /// What makes no sense beside the rest of the file.
 pub(super) struct Contradiction {
     pub(super) line: u64,
@@ -92,10 +107,32 @@ impl PoolFields {
             uid: owner.and_then(|owner| owner.uid),
             gid: owner.and_then(|owner| owner.gid),
         };
-        let Self { name, access, runtime, select, prepare, iommufd, require_cni, allocation, .. } = self;
+        let Self {
+            name,
+            access,
+            runtime,
+            select,
+            prepare,
+            iommufd,
+            require_cni,
+            allocation,
+            pf_link_down,
+            ..
+        } = self;
         let (name, select, prepare) = (name.value, select.value, prepare.map(|prepare| prepare.value));
         let require_cni = require_cni.map_or(access.is_netdev(), |require_cni| require_cni.value);
-        Ok(Pool { name, access, runtime, select, prepare, iommufd, require_cni, allocation, node })
+        Ok(Pool {
+            name,
+            access,
+            runtime,
+            select,
+            prepare,
+            iommufd,
+            require_cni,
+            allocation,
+            node,
+            pf_link_down,
+        })
     }
 
     fn against(&self, before: &[Pool], cdi: Cdi) -> Result<(), Contradiction> {

@@ -1,4 +1,4 @@
-//! Switches that can be left to the node: `true`, `false`, or `auto`.
+//! Switches that can be left to the node by `auto`.
 
 use doorbell_common::kernel::vfio::Way;
 use serde::Deserialize;
@@ -45,4 +45,17 @@ impl Iommufd {
             Self::Auto => Way::CdevIfAny,
         }
     }
+}
+
+/// How the kubelet comes to know of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Registration {
+    /// At the kubelet's socket; by its plugin watcher where it takes no registrations there.
+    #[default]
+    Auto,
+    /// At the kubelet's socket in `device-plugins`, by every kubelet there is.
+    Legacy,
+    /// By a socket in `plugins_registry`, which the kubelet finds.
+    Watcher,
 }

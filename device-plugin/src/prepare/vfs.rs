@@ -9,14 +9,17 @@ use doorbell_common::kernel::sriov;
 use tracing::{info, warn};
 
 use super::made::{Made, Step};
+use super::settled::Settled;
 use crate::config::Config;
 use crate::discovery::Survey;
 
-/// Makes the VFs that pools ask for. Whether the host may have changed.
-pub(super) fn make(host: &Host, config: &Config, survey: &Survey) -> bool {
-    let wanted = wanted(config, survey, true);
+/// Makes the VFs that pools ask for, each PF's once. Whether the host may have changed.
+pub(super) fn make(host: &Host, config: &Config, survey: &Survey, settled: &mut Settled) -> bool {
+    let mut wanted = wanted(config, survey, true);
+    wanted.retain(|pf, _| !settled.has_pf(*pf));
     let mut changed = false;
     for (pf, wanted) in wanted {
+        settled.add_pf(pf);
         match enable(host, pf, wanted) {
             Ok(0) => {}
             Ok(made) => {
@@ -25,6 +28,7 @@ pub(super) fn make(host: &Host, config: &Config, survey: &Survey) -> bool {
             }
             Err(error) => {
                 changed = true;
+                settled.fail_pf(pf);
                 warn!(pf = %pf, error, "VFs not made");
             }
         }

@@ -13,12 +13,19 @@ use tracing::{info, warn};
 use super::free::{self, Allocated};
 use super::made::{self, Made, Step};
 use super::plan::{Plan, plans};
+use super::settled::Settled;
 use super::{mdevs, vdpa, vfs};
 use crate::config::{Config, PoolName};
 use crate::discovery::Survey;
 
 /// Takes back every change on record that no pool wants any more, of what nobody uses. Whether the host has changed.
-pub(super) fn all(host: &Host, config: &Config, survey: &Survey, allocated: &Allocated) -> bool {
+pub(super) fn all(
+    host: &Host,
+    config: &Config,
+    survey: &Survey,
+    allocated: &Allocated,
+    settled: &mut Settled,
+) -> bool {
     let names = made::all(host).unwrap_or_else(|error| {
         warn!(error = chain(&error), "records of what was made not readable");
         Vec::new()
@@ -34,6 +41,7 @@ pub(super) fn all(host: &Host, config: &Config, survey: &Survey, allocated: &All
             Ok(taken_back) => changed |= taken_back,
             Err(reason) => {
                 changed = true;
+                settled.fail_withdrawal();
                 warn!(of = name, reason, "what no pool wants any more stays for now");
             }
         }

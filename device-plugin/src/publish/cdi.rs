@@ -14,7 +14,7 @@ const MOUNT: [&str; 4] = ["ro", "rbind", "nosuid", "nodev"];
 /// Writes the specifications of all pools, none where the runtime takes none, and removes those of others.
 pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
     let mut ours = Vec::new();
-    for (name, pool) in inventory.pools.iter().filter(|_| inventory.cdi) {
+    for (name, pool) in inventory.pools.iter().filter(|_| inventory.cdi.on) {
         if let Some(spec) = spec(name, pool) {
             let file = cdi::file(name.as_str());
             host.keep_as(&file, &spec.document())?;

@@ -19,27 +19,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
-use futures_util::StreamExt;
-use inotify::{EventStream, Inotify, WatchMask};
+use inotify::{Inotify, WatchMask};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{all, files, lost};
 use crate::inventory::Inventory;
+use crate::quiet::{self, Events};
 
 /// `rm -rf` is many events; one that finds a folder filled again fails.
 const QUIET: Duration = Duration::from_millis(200);
-/// Where it does not get quiet, files are written all the same.
-const QUIET_WITHIN: Duration = Duration::from_secs(2);
 /// How long after a failed write the next one is tried, if no event comes before; and how long from one look to the
 /// next where nothing can be watched: others may have used up the user's inotify instances.
 const RETRY: Duration = Duration::from_secs(5);
 /// Made at boot and never removed; they are busy, and not watched.
 const ROOTS: [&str; 2] = ["/run", "/var/run"];
-
-type Events = EventStream<[u8; 4096]>;
 
 /// Keeps published what the inventory lists, until `closing`. What it lists at first is published already.
 ///
@@ -73,7 +69,7 @@ async fn rounds(host: Host, mut inventory: watch::Receiver<Arc<Inventory>>) -> R
         let late = behind || events.is_err();
         let watched = async {
             match events {
-                Ok(events) => quiet_after_one(events).await,
+                Ok(events) => quiet::after_one(events, QUIET, "the published files").await,
                 Err(_) => pending().await,
             }
         };
@@ -127,21 +123,4 @@ fn folders(inventory: &Inventory) -> BTreeSet<String> {
         folders.extend(above.take_while(|folder| !ROOTS.contains(&folder.as_str())));
     }
     folders
-}
-
-/// Returns a moment after the last event, and never without one.
-async fn quiet_after_one(mut events: Events) -> Result<()> {
-    next(&mut events).await?;
-    let more = async {
-        while let Ok(event) = timeout(QUIET, next(&mut events)).await {
-            event?;
-        }
-        Ok(())
-    };
-    timeout(QUIET_WITHIN, more).await.unwrap_or(Ok(()))
-}
-
-async fn next(events: &mut Events) -> Result<()> {
-    let event = events.next().await.context("the watch on the published files ended")?;
-    event.context("read the watch on the published files").map(drop)
 }

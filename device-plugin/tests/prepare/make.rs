@@ -3,6 +3,7 @@
 use std::fs;
 
 use doorbell_device_plugin::config::Config;
+use doorbell_device_plugin::prepare::Settled;
 use doorbell_device_plugin::{discovery, prepare};
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use super::{VF, claim, pool_of, pool_of_vfs, to_nobody, vf_on};
 
 fn carry_out(node: &Node, config: &Config) {
     let survey = discovery::survey(&node.host(), PAGE).unwrap();
-    assert!(prepare::carry_out(&node.host(), config, &survey, &to_nobody()));
+    assert!(prepare::carry_out(&node.host(), config, &survey, &to_nobody(), &mut Settled::default()));
 }
 
 /// What is on record of a device.

@@ -3,6 +3,7 @@
 use std::fs;
 
 use doorbell_device_plugin::config::Config;
+use doorbell_device_plugin::prepare::Settled;
 use doorbell_device_plugin::{discovery, prepare};
 
 use super::node::modes::{self, MDEV};
@@ -39,7 +40,7 @@ impl Node {
 /// Whether anything was changed.
 fn withdraw(node: &Node, config: &Config) -> bool {
     let survey = discovery::survey(&node.host(), PAGE).unwrap();
-    prepare::withdraw_and_make_vfs(&node.host(), config, &survey, &to_nobody())
+    prepare::withdraw(&node.host(), config, &survey, &to_nobody(), &mut Settled::default())
 }
 
 /// A VF that was on no driver before it went to vfio-pci.

@@ -3,6 +3,8 @@
 //! sysfs lists the interfaces of one network namespace, that of the process which mounted it. One that was moved into a
 //! pod is out of sight, while its device and the folder that it was listed in stay.
 
+use std::io::ErrorKind;
+
 use crate::host::{self, Host};
 
 /// Names of the interfaces below a device's folder that are in this network namespace, sorted. A PCI driver's hang
@@ -32,4 +34,45 @@ fn folders(host: &Host, device: &str) -> host::Result<Vec<String>> {
     let virtio = children.iter().filter(|name| name.starts_with("virtio"));
     folders.extend(virtio.map(|child| format!("{device}/{child}/net")));
     Ok(folders)
+}
+
+/// Whether an interface has a carrier; one that is down by order has none.
+pub fn has_carrier(host: &Host, interface: &str) -> host::Result<bool> {
+    match host.read_text(format!("/sys/class/net/{interface}/carrier")) {
+        Ok(text) => Ok(text == "1"),
+        // The kernel's answer for an interface that nobody has set up.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an interface stands for a port of a switch in the device, that of a VF or a sub-function: its carrier is not
+/// the wire's. The kernel names such ports `pf0vf3`, `c1pf0`, … and the wire's `p0` (`devlink_port.c`).
+pub fn is_representor(host: &Host, interface: &str) -> host::Result<bool> {
+    match host.read_text_if_any(format!("/sys/class/net/{interface}/phys_port_name")) {
+        Ok(name) => Ok(name.is_some_and(|name| name.contains("pf"))),
+        // Its driver has no names for ports.
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_up_by_its_carrier_and_a_vfs_port_is_not_the_wire() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path());
+        host.make_folder("/sys/class/net/p0").unwrap();
+        host.replace("/sys/class/net/p0/carrier", b"1\n").unwrap();
+        assert!(has_carrier(&host, "p0").unwrap());
+        host.replace("/sys/class/net/p0/carrier", b"0\n").unwrap();
+        assert!(!has_carrier(&host, "p0").unwrap());
+        assert!(!is_representor(&host, "p0").unwrap());
+        host.replace("/sys/class/net/p0/phys_port_name", b"pf0vf3\n").unwrap();
+        assert!(is_representor(&host, "p0").unwrap());
+        assert!(has_carrier(&host, "p1").is_err());
+    }
 }

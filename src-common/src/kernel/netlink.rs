@@ -1,9 +1,11 @@
-//! Netlink, one request and its answers at a time. What the messages mean is their families' affair.
+//! Netlink: one request and its answers at a time, or what the kernel tells everybody. What the messages mean is their
+//! families' affair.
 //!
 //! Framing is netlink-packet-core's; the extended acknowledgement, which that crate leaves as bytes, is read in
 //! `netlink/exchange.rs`. Follows the kernel's `Documentation/userspace-api/netlink/intro.rst`.
 
 mod exchange;
+mod listen;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -22,6 +24,7 @@ pub use netlink_sys::protocols;
 
 pub use exchange::Answer;
 use exchange::Exchange;
+pub use listen::{Heard, Listener};
 
 /// For all answers to a request. The kernel does its work inside `send` and answers before that returns; what it
 /// waits for there (the RTNL, most of all) is not bounded by this.

@@ -6,7 +6,7 @@ use crate::error::chain;
 use crate::host::Host;
 use crate::isolation::{Class, Isolation};
 use crate::kernel::auxiliary::{SfAddress, SubFunction};
-use crate::kernel::{auxiliary, net, pci, vdpa};
+use crate::kernel::{auxiliary, net, pci, vdpa, virtio};
 
 /// The folder in sysfs below which the interface of such a sub-device hangs.
 pub fn interface_home(host: &Host, parent: &Parent, child: &Child) -> Result<String, String> {
@@ -24,11 +24,17 @@ pub(super) fn sub_function(host: &Host, address: SfAddress) -> Result<SubFunctio
     found.ok_or_else(|| format!("sub-function {address} is gone"))
 }
 
-/// Whether the kernel has made an interface for it, wherever that is now.
+/// Whether the kernel has made an interface for it, wherever that is now, and nothing is wrong with a virtio device.
 pub(super) fn there(host: &Host, parent: &Parent, child: &Child) -> Result<(), String> {
-    match net::has_interface(host, &interface_home(host, parent, child)?) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err("it has no network interface".to_owned()),
+    let home = interface_home(host, parent, child)?;
+    match net::has_interface(host, &home) {
+        Ok(true) => {}
+        Ok(false) => return Err("it has no network interface".to_owned()),
+        Err(error) => return Err(chain(&error)),
+    }
+    match virtio::trouble(host, &home) {
+        Ok(None) => Ok(()),
+        Ok(Some(trouble)) => Err(trouble.to_owned()),
         Err(error) => Err(chain(&error)),
     }
 }

@@ -33,6 +33,9 @@ pub enum CapabilityError {
     /// Without CAP_SYS_ADMIN the kernel gives 64 bytes: the list would look empty.
     #[error("only {0} bytes of configuration space can be read, 256 are needed (is CAP_SYS_ADMIN missing?)")]
     Short(usize),
+    /// What the root complex answers for a function that does not.
+    #[error("its configuration space reads all ones: the function does not answer")]
+    Silent,
     /// The list comes back to where it was.
     #[error("the capability list loops at {0:#04x}")]
     Loop(usize),
@@ -64,6 +67,9 @@ impl ConfigSpace {
     pub fn capabilities(&self) -> Result<Vec<Capability>, CapabilityError> {
         if self.0.len() < SIZE {
             return Err(CapabilityError::Short(self.0.len()));
+        }
+        if self.0.iter().take(FIRST).all(|byte| *byte == 0xff) {
+            return Err(CapabilityError::Silent);
         }
         let mut found: Vec<Capability> = Vec::new();
         if self.u16(STATUS).unwrap_or(0) & STATUS_CAPABILITIES == 0 {
@@ -132,6 +138,12 @@ mod tests {
     fn the_list_is_walked_in_its_order() {
         let found = space(&[(0x98, 0x11, 0x84), (0x84, 0x09, 0)]).capabilities().unwrap();
         assert_eq!(found, [Capability { offset: 0x98, id: 0x11 }, Capability { offset: 0x84, id: 0x09 }]);
+    }
+
+    #[test]
+    fn a_function_that_does_not_answer_has_no_list() {
+        let space = ConfigSpace::from_bytes(vec![0xff; 256]);
+        assert_eq!(space.capabilities(), Err(CapabilityError::Silent));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use inotify::{EventStream, Inotify, WatchDescriptor, WatchMask};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::allocated;
 use crate::inventory::Inventory;
@@ -35,27 +35,38 @@ const RETRY: Duration = Duration::from_secs(5);
 
 type Events = EventStream<[u8; 4096]>;
 
-/// Keeps the inventory's health up to date, until `closing`.
+/// Devices that a stranger has open, with who that is.
+pub type Strangers = BTreeMap<DeviceId, String>;
+
+/// Keeps `strangers` up to date with the inventory's devices, until `closing`.
 pub async fn keep(
     host: Host,
-    inventory: watch::Sender<Arc<Inventory>>,
+    inventory: watch::Receiver<Arc<Inventory>>,
+    strangers: watch::Sender<Strangers>,
     closing: CancellationToken,
 ) -> Result<()> {
-    closing.run_until_cancelled_owned(rounds(host, inventory)).await.unwrap_or(Ok(()))
+    closing.run_until_cancelled_owned(rounds(host, inventory, strangers)).await.unwrap_or(Ok(()))
 }
 
-async fn rounds(host: Host, inventory: watch::Sender<Arc<Inventory>>) -> Result<()> {
-    let mut changes = inventory.subscribe();
+async fn rounds(
+    host: Host,
+    mut inventory: watch::Receiver<Arc<Inventory>>,
+    strangers: watch::Sender<Strangers>,
+) -> Result<()> {
     loop {
-        let now = Arc::clone(&changes.borrow_and_update());
+        let now = Arc::clone(&inventory.borrow_and_update());
         let nodes = nodes(&host, &now);
         // Armed before the look: what is opened in between is an event.
         let events = arm(&host, &nodes).inspect_err(|error| {
             warn!(error = format!("{error:#}"), "device nodes are not watched, looking at them now and then");
         });
-        let strangers = strangers(&host, &nodes).await;
-        let again = !strangers.is_empty() || events.is_err();
-        tell(&inventory, &nodes, &strangers);
+        let found = look(&host, &nodes).await;
+        let again = !found.is_empty() || events.is_err();
+        strangers.send_if_modified(|before| {
+            let changed = *before != found;
+            *before = found;
+            changed
+        });
         let opened = async {
             match events {
                 Ok(watched) => watched.by_somebody(&host).await,
@@ -63,7 +74,8 @@ async fn rounds(host: Host, inventory: watch::Sender<Arc<Inventory>>) -> Result<
             }
         };
         tokio::select! {
-            Ok(()) = changes.changed() => {}
+            // No sender, no change: the plugin is about to close.
+            Ok(()) = inventory.changed() => {}
             event = opened => {
                 event?;
                 sleep(QUIET).await;
@@ -131,9 +143,9 @@ impl Watched {
 }
 
 /// Devices that somebody has open who has no claim to them, with who that is.
-async fn strangers(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> BTreeMap<DeviceId, String> {
+async fn look(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> Strangers {
     let held = process::holders(host, &nodes.keys().map(String::as_str).collect());
-    let mut strangers: BTreeMap<DeviceId, String> = BTreeMap::new();
+    let mut strangers = Strangers::new();
     for (node, holder) in held {
         if let Some(id) = nodes.get(&node)
             && !claim::may_be_in_use(host, id)
@@ -153,37 +165,6 @@ async fn strangers(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> BTreeMap<
         }
     }
     strangers
-}
-
-/// Puts what was seen into the inventory, and into the log what has changed.
-fn tell(
-    inventory: &watch::Sender<Arc<Inventory>>,
-    nodes: &BTreeMap<String, DeviceId>,
-    strangers: &BTreeMap<DeviceId, String>,
-) {
-    inventory.send_if_modified(|now| {
-        let mut next = Inventory::clone(now);
-        for (name, pool) in &mut next.pools {
-            let seen: BTreeMap<DeviceId, String> = strangers
-                .iter()
-                .filter(|(id, _)| pool.devices.contains_key(*id))
-                .map(|(id, reason)| (id.clone(), reason.clone()))
-                .collect();
-            for (id, reason) in seen.iter().filter(|(id, _)| !pool.unhealthy.contains_key(*id)) {
-                warn!(pool = %name, device = %id, reason, "device unhealthy");
-            }
-            let watched = |id: &&DeviceId| nodes.values().any(|watched| watched == *id);
-            for id in pool.unhealthy.keys().filter(watched).filter(|id| !seen.contains_key(*id)) {
-                info!(pool = %name, device = %id, "device healthy again");
-            }
-            pool.unhealthy = seen;
-        }
-        let changed = next != **now;
-        if changed {
-            *now = Arc::new(next);
-        }
-        changed
-    });
 }
 
 #[cfg(test)]
@@ -207,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_no_pod_is_is_named() {
         let (_root, host, nodes) = held();
-        let strangers = strangers(&host, &nodes).await;
+        let strangers = look(&host, &nodes).await;
         let reasons: Vec<&String> = strangers.values().collect();
         assert_eq!(reasons, ["/dev/vhost-vdpa-0 is in use by process 42 (tail), and no pod has it"]);
     }
@@ -218,6 +199,6 @@ mod tests {
         let id: DeviceId = "0000:01:00.1".parse().unwrap();
         // A claim that can't be read may be anybody's.
         host.keep_as(claim::path(&id), b"{").unwrap();
-        assert!(strangers(&host, &nodes).await.is_empty());
+        assert!(look(&host, &nodes).await.is_empty());
     }
 }
