@@ -47,6 +47,11 @@ impl KubeletConfig {
         self.plugins().join("kubelet.sock")
     }
 
+    /// The folder in which the plugin watcher looks for sockets.
+    pub fn registry(&self) -> PathBuf {
+        self.root.join("plugins_registry")
+    }
+
     /// The PodResources socket.
     pub fn pod_resources_socket(&self) -> PathBuf {
         self.root.join("pod-resources/kubelet.sock")

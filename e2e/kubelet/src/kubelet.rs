@@ -29,6 +29,7 @@ use crate::{
     rate_limit::RateLimit,
     registration::{Registration, expire_after_grace, remove_sockets},
     state::Shared,
+    watcher,
 };
 
 /// How long the servers have to end what they are at.
@@ -115,7 +116,7 @@ impl Kubelet {
         }
         let config = &self.shared.config;
         let folder = |path: &Path, source| StartError::Folder { path: path.to_owned(), source };
-        for path in [config.plugins(), config.root.join("pod-resources")] {
+        for path in [config.plugins(), config.registry(), config.root.join("pod-resources")] {
             std::fs::create_dir_all(&path).map_err(|source| folder(&path, source))?;
         }
         // A kubelet that cannot read its checkpoint goes on without one.
@@ -133,6 +134,7 @@ impl Kubelet {
         let tasks = TaskTracker::new();
         let registration =
             Registration { shared: Arc::clone(&self.shared), stop: stop.clone(), tasks: tasks.clone() };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watcher::watch(registration.clone())));
         let registration = Server::builder().add_service(RegistrationServer::new(registration));
         serve(&config.registration_socket(), registration, &stop, &tasks)?;
         serve(&config.pod_resources_socket(), self.pod_resources(), &stop, &tasks)?;

@@ -33,6 +33,7 @@ mod select;
 mod state;
 mod view;
 mod wait;
+mod watcher;
 
 pub use crate::{
     admission::{Admission, AdmissionError, AdmitError},

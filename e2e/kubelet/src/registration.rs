@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use doorbell_common::kubelet::deviceplugin::{
-    Empty, RegisterRequest, registration_server::Registration as RegistrationApi,
+    DevicePluginOptions, Empty, RegisterRequest, registration_server::Registration as RegistrationApi,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status};
@@ -15,10 +15,10 @@ use crate::{
     state::{PluginLink, Shared},
 };
 
-const API_VERSION: &str = "v1beta1";
+pub(crate) const API_VERSION: &str = "v1beta1";
 
 /// The service on kubelet.sock.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Registration {
     pub(crate) shared: Arc<Shared>,
     pub(crate) stop: CancellationToken,
@@ -41,23 +41,30 @@ impl RegistrationApi for Registration {
         }
         let socket = self.shared.config.plugins().join(&endpoint);
         let (plugin, options) = Plugin::dial(&socket).await?;
+        self.connect(resource_name, plugin, options);
+        Ok(Response::new(Empty {}))
+    }
+}
+
+impl Registration {
+    /// Takes a plugin that was dialled as a resource's, and follows its lists.
+    pub(crate) fn connect(&self, resource: String, plugin: Plugin, options: DevicePluginOptions) {
         let cancel = self.stop.child_token();
         let link = PluginLink { plugin: plugin.clone(), cancel: cancel.clone() };
         let serial = self.shared.update(|state| {
             let serial = state.next();
-            state.table.connect(&resource_name, serial, options);
+            state.table.connect(&resource, serial, options);
             // The newest registration wins; the one before is not listened to any more.
-            if let Some(before) = state.plugins.insert(resource_name.clone(), link) {
+            if let Some(before) = state.plugins.insert(resource.clone(), link) {
                 before.cancel.cancel();
             }
             serial
         });
-        tracing::info!(resource = resource_name, endpoint, "device plugin registered");
+        tracing::info!(resource, "device plugin registered");
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(cancel.run_until_cancelled_owned(async move {
-            follow(&shared, &plugin, &resource_name, serial).await;
+            follow(&shared, &plugin, &resource, serial).await;
         }));
-        Ok(Response::new(Empty {}))
     }
 }
 
@@ -106,7 +113,7 @@ pub(crate) fn remove_sockets(folder: &Path) -> std::io::Result<()> {
 
 /// Whether `name` is an extended resource: `<DNS subdomain>/<qualified name>`, outside of kubernetes.io, not a
 /// quota's name.
-fn is_extended_resource(name: &str) -> bool {
+pub(crate) fn is_extended_resource(name: &str) -> bool {
     let Some((domain, name)) = name.split_once('/') else { return false };
     let native = domain.ends_with("kubernetes.io");
     let alphanumeric_ends = |text: &str| {

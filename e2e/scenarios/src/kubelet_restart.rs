@@ -1,14 +1,16 @@
 //! The kubelet restarts; then the plugin ends.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tokio::time::Instant;
 
 use crate::Story;
 use crate::rig::WITHIN;
 use crate::rig::node::Node;
 use crate::rig::plugin::{FAST, Plugin};
+use crate::rig::times::Times;
 
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1
@@ -24,6 +26,7 @@ pools:
 ";
 /// What users are promised, with the kubelet back.
 const REGISTERED_AGAIN_WITHIN: Duration = Duration::from_secs(1);
+const RESTARTS: usize = 10;
 const SPARE: &str = "doorbell.dev/spare";
 
 pub(crate) async fn kubelet_restart(story: Story) -> Result<()> {
@@ -35,7 +38,8 @@ pub(crate) async fn kubelet_restart(story: Story) -> Result<()> {
     }
     story.tell("two pools are registered");
 
-    for restart in 1..=3 {
+    let mut times = Times::new();
+    for _ in 0..RESTARTS {
         let before = [FAST, SPARE].map(|resource| kubelet.registrations(resource));
         kubelet.restart().await?;
         let back = Instant::now();
@@ -47,14 +51,12 @@ pub(crate) async fn kubelet_restart(story: Story) -> Result<()> {
         );
         fast?;
         spare?;
+        times.since(back);
         for resource in [FAST, SPARE] {
             kubelet.wait_allocatable(resource, 1, WITHIN).await?;
         }
-        story.tell(format!(
-            "restart {restart}: both pools are back {:.0} ms after the kubelet",
-            back.elapsed().as_secs_f64() * 1000.0
-        ));
     }
+    times.tell(&story, "kubelet restart → both pools registered")?;
 
     let ended = plugin.terminate().await?;
     ensure!(ended.success(), "the plugin ended with {ended}");

@@ -14,6 +14,7 @@ mod isolation;
 mod killed;
 mod kubelet_restart;
 mod late_del;
+mod live;
 mod main_job;
 mod memlock;
 mod netdevs;
@@ -61,11 +62,20 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 26] = [
+pub const SCENARIOS: [Scenario; 35] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
     scenario!(kubelet_restart::kubelet_restart on Machine::new([Pf::virtio(2)?])),
+    scenario!(live::vf_rebind on Machine::new([Pf::virtio(4)?])),
+    scenario!(live::unplug on Machine::new([Pf::virtio(4)?])),
+    scenario!(live::vfs_gone_and_back on Machine::new([Pf::virtio(4)?])),
+    scenario!(live::config_swap on Machine::new([Pf::virtio(4)?])),
+    scenario!(live::pf_link_down on Machine::new([Pf::virtio(4)?])),
+    scenario!(live::plugin_killed on Machine::new([Pf::virtio(4)?])),
+    scenario!(live::containerd_restart on Machine::new([Pf::virtio(4)?])),
+    scenario!(live::kubelet_folder_anew on Machine::new([Pf::virtio(4)?])),
+    scenario!(live::plugin_watcher on Machine::new([Pf::virtio(4)?])),
     scenario!(refusals::refusals on Machine::new([Pf::virtio(2)?])),
     scenario!(busy::busy on Machine::new([Pf::virtio(2)?])),
     scenario!(ways::ways on Machine::new([Pf::virtio(4)?])),

@@ -143,3 +143,48 @@ fn in_a_chain_a_pod_has_its_vfs_interfaces_beside_its_own() {
 fn what_a_pf_is_asked_of_its_vf_is_set_and_given_back() {
     scenario("igb");
 }
+
+#[test]
+fn a_vf_that_is_bound_elsewhere_is_unhealthy_until_it_is_back() {
+    scenario("vf_rebind");
+}
+
+#[test]
+fn a_pf_that_is_unplugged_and_plugged_in_is_prepared_again() {
+    scenario("unplug");
+}
+
+#[test]
+fn vfs_that_go_and_come_are_prepared_and_advertised_again() {
+    scenario("vfs_gone_and_back");
+}
+
+#[test]
+fn a_config_that_is_swapped_is_in_force_and_a_wrong_one_is_not() {
+    scenario("config_swap");
+}
+
+#[test]
+fn a_pf_without_a_link_matters_to_pools_that_say_so() {
+    scenario("pf_link_down");
+}
+
+#[test]
+fn a_plugin_that_is_killed_comes_back_to_what_pods_have() {
+    scenario("plugin_killed");
+}
+
+#[test]
+fn containerd_restarts_under_a_pod_that_keeps_its_device() {
+    scenario("containerd_restart");
+}
+
+#[test]
+fn the_kubelets_folder_is_made_anew() {
+    scenario("kubelet_folder_anew");
+}
+
+#[test]
+fn the_kubelets_plugin_watcher_finds_the_pools() {
+    scenario("plugin_watcher");
+}

@@ -30,7 +30,7 @@ pub(crate) const CHAINED: &str = r#"{
 /// containerd and the kubelet, running.
 pub(crate) struct Node {
     pub kubelet: Kubelet,
-    _containerd: Containerd,
+    containerd: Option<Containerd>,
 }
 
 /// How a node differs from most.
@@ -63,7 +63,16 @@ impl Node {
         config.runtime = Some(containerd.socket());
         let kubelet = Kubelet::start(config).await?;
         kubelet.wait_network_ready(NETWORK_READY_WITHIN).await?;
-        Ok(Self { kubelet, _containerd: containerd })
+        Ok(Self { kubelet, containerd: Some(containerd) })
+    }
+}
+
+impl Node {
+    /// Restarts containerd; pods stay.
+    pub(crate) async fn restart_containerd(&mut self) -> Result<()> {
+        let config = self.containerd.take().context("there is no containerd")?.stop().await;
+        self.containerd = Some(Containerd::start(config).await?);
+        Ok(self.kubelet.wait_network_ready(NETWORK_READY_WITHIN).await?)
     }
 }
 

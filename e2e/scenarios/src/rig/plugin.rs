@@ -52,8 +52,17 @@ impl Plugin {
 
     /// Likewise, by another program that is given its command line.
     pub(crate) async fn start_under(by: &[&str], config: &str) -> Result<Self> {
-        command("modprobe", &["vfio-pci"]).await?;
         write_config(config)?;
+        Self::as_configured(by).await
+    }
+
+    /// Starts it with the config that is there.
+    pub(crate) async fn start_as_configured() -> Result<Self> {
+        Self::as_configured(&[]).await
+    }
+
+    async fn as_configured(by: &[&str]) -> Result<Self> {
+        command("modprobe", &["vfio-pci"]).await?;
         let program = program();
         let mut words = by.iter().copied().chain([program.as_str(), "run", "--config", CONFIG]);
         let mut child = Command::new(words.next().context("no program")?)
@@ -84,6 +93,11 @@ impl Plugin {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.iter().filter(|line| line.contains(" WARN ")).cloned().collect()
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
     }
 
     /// Waits until it has ended by itself.
