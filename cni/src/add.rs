@@ -3,9 +3,9 @@
 //! Every device goes through each step before the next step begins, so whatever can be refused is refused before
 //! anything is written but our claims; a failure gives those back.
 
-use doorbell_common::claim::Holder;
+use doorbell_common::claim::{self, Holder};
 use doorbell_common::formats::cni::{AddResult, Interface, PreviousResult, code};
-use doorbell_common::formats::descriptor::IpPrefix;
+use doorbell_common::formats::descriptor::{self, IpPrefix};
 use doorbell_common::formats::devinfo::DeviceInfo;
 use doorbell_common::host::Host;
 use doorbell_common::kernel::link::Route;
@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::hold::Hold;
 use crate::ipam::{Ipam, Lease};
 use crate::netdev::{self, Found, Wanted};
-use crate::{device, vf, whose};
+use crate::{device, status, vf, whose};
 
 /// Wires the pod's devices; gives the result document.
 pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<String, Failure> {
@@ -33,6 +33,9 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
     let ipam = config.ipam.as_ref().map(|name| Ipam::find(host, name, call, stdin)).transpose()?;
     let devices = whose::devices(host, pod, config)?;
     config.fits(devices.len())?;
+    if !devices.is_empty() {
+        [claim::FOLDER, descriptor::HOST_FOLDER].iter().try_for_each(|folder| status::room(host, folder))?;
+    }
     let page = memory::page_size()
         .map_err(|errno| Failure::new(code::IO, "ask for the page size").because(&errno))?;
     let verified = each(&devices, |device| device::verify(host, device, page))?;
@@ -157,4 +160,6 @@ impl Wiring<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+mod disk;
+#[cfg(test)]
+pub(crate) mod tests;

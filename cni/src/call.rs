@@ -48,6 +48,18 @@ const VERBS: [(&str, Verb); 6] = [
     ("VERSION", Verb::Version),
 ];
 
+impl Verb {
+    /// The first version of the protocol that has it, where not all have.
+    #[must_use]
+    pub fn since(self) -> Option<&'static str> {
+        match self {
+            Self::Add | Self::Del | Self::Version => None,
+            Self::Check => Some("0.4.0"),
+            Self::Gc | Self::Status => Some("1.1.0"),
+        }
+    }
+}
+
 impl Call {
     /// Parses the environment: each verb has the variables that the specification gives it.
     pub fn parse(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {

@@ -1,7 +1,8 @@
 //! The network configuration, parsed into types: what it asks for makes sense before anything is done.
 
 use doorbell_common::formats::cni::{
-    AttributesConf, Delegating, IpamConf, NetConf, RuntimeConfig, VERSIONS, Versioned, code, ip_prefix,
+    AttributesConf, Collecting, Delegating, IpamConf, NetConf, RuntimeConfig, VERSIONS, ValidAttachment,
+    Versioned, code, ip_prefix,
 };
 use doorbell_common::formats::descriptor::IpPrefix;
 use doorbell_common::formats::devinfo;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::attributes::Attributes;
+use crate::call::Verb;
 use crate::device_info::DeviceInfoFile;
 use crate::failure::Failure;
 use crate::ipam;
@@ -36,9 +38,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Parses the configuration of an ADD, with what `CNI_ARGS` adds to it.
-    pub fn parse(stdin: &[u8], args: &str) -> Result<Self, Failure> {
-        version(stdin)?;
+    /// Parses the configuration of an ADD or a CHECK, with what `CNI_ARGS` adds to it. A CHECK has the result of its own
+    /// ADD as `prevResult`, which makes no chain.
+    pub fn parse(stdin: &[u8], verb: Verb, args: &str) -> Result<Self, Failure> {
+        version(stdin, verb)?;
         let conf: NetConf = decode(stdin)?;
         let attributes: AttributesConf = decode(stdin)?;
         if conf.name.is_empty() {
@@ -46,7 +49,7 @@ impl Config {
         }
         let runtime = conf.runtime_config.clone().unwrap_or_default();
         let ipam = conf.ipam.as_ref().and_then(IpamConf::named).map(ipam).transpose()?;
-        if ipam.is_some() && conf.prev_result.is_some() {
+        if verb == Verb::Add && ipam.is_some() && conf.prev_result.is_some() {
             return Err(bad("a chained doorbell takes no ipam"));
         }
         // An IPAM plugin reads runtimeConfig.ips itself, and in its own way.
@@ -77,15 +80,45 @@ impl Config {
     }
 }
 
-/// Refuses a configuration of a version that is not spoken; the verbs that need no more of it ask no more.
-pub fn version(stdin: &[u8]) -> Result<(), Failure> {
+/// Refuses a configuration of a version that is not spoken, or that has no such verb; verbs that need no more of it ask
+/// no more.
+pub fn version(stdin: &[u8], verb: Verb) -> Result<(), Failure> {
     let conf: Versioned = decode(stdin)?;
+    let place = |version: &str| VERSIONS.iter().position(|spoken| *spoken == version);
+    if let Some(since) = verb.since()
+        && place(&conf.cni_version).is_some_and(|asked| Some(asked) < place(since))
+    {
+        let msg = format!("cniVersion {} has no {verb}", conf.cni_version);
+        return Err(
+            Failure::new(code::INCOMPATIBLE_VERSION, msg).with_details(format!("{verb} is of {since}"))
+        );
+    }
     if !VERSIONS.contains(&conf.cni_version.as_str()) {
         let msg = format!("cniVersion {} is not spoken", conf.cni_version);
         return Err(Failure::new(code::INCOMPATIBLE_VERSION, msg)
             .with_details(format!("spoken: {}", VERSIONS.join(", "))));
     }
     Ok(())
+}
+
+/// What a GC is to keep.
+#[derive(Debug, Clone)]
+pub struct Valid {
+    /// Network name: what others hold is not looked at.
+    pub network: String,
+    /// Attachments that stand.
+    pub attachments: Vec<ValidAttachment>,
+}
+
+/// What a GC is to keep; refused where the runtime does not say it.
+pub fn valid(stdin: &[u8]) -> Result<Valid, Failure> {
+    let Collecting { name: network, valid } = decode(stdin)?;
+    let attachments =
+        valid.ok_or_else(|| bad("GC needs cni.dev/valid-attachments: nothing is given back without"))?;
+    if network.is_empty() {
+        return Err(bad("the network has no name"));
+    }
+    Ok(Valid { network, attachments })
 }
 
 /// The IPAM plugin that may have leased something by this configuration, at DEL: what ADD refuses has leased nothing,
@@ -145,7 +178,7 @@ mod tests {
     use super::*;
 
     fn parse(with: &str) -> Result<Config, Failure> {
-        Config::parse(format!(r#"{{"cniVersion":"1.0.0","name":"n"{with}}}"#).as_bytes(), "")
+        Config::parse(format!(r#"{{"cniVersion":"1.0.0","name":"n"{with}}}"#).as_bytes(), Verb::Add, "")
     }
 
     fn refused(with: &str) -> (u32, String) {
@@ -193,7 +226,7 @@ mod tests {
 
     #[test]
     fn bad_configurations_have_their_codes() {
-        let code = |stdin: &[u8]| Config::parse(stdin, "").unwrap_err().code;
+        let code = |stdin: &[u8]| Config::parse(stdin, Verb::Add, "").unwrap_err().code;
         assert_eq!(code(b"{"), code::DECODE);
         assert_eq!(code(br#"{"name":"n"}"#), code::DECODE);
         assert_eq!(code(br#"{"cniVersion":"0.2.0","name":"n"}"#), code::INCOMPATIBLE_VERSION);

@@ -32,7 +32,11 @@ pub fn del(host: &Host, call: &Call, stdin: &[u8]) -> Result<(), Failure> {
 }
 
 /// The first failure is the answer; those after it are told in its details.
-fn collect(failed: &mut Option<Failure>, outcome: Result<(), Failure>, what: impl FnOnce() -> String) {
+pub(crate) fn collect(
+    failed: &mut Option<Failure>,
+    outcome: Result<(), Failure>,
+    what: impl FnOnce() -> String,
+) {
     if let Err(failure) = outcome {
         *failed = Some(match failed.take() {
             None => failure,

@@ -26,12 +26,13 @@ pub const NOT_ELIGIBLE: u32 = 103;
 pub const TRIAL_FAILED: u32 = 104;
 /// The device's claim can't be read, so nobody can say whose it is.
 pub const BAD_CLAIM: u32 = 105;
-/// The verb is part of the protocol and not of this version.
-pub const NOT_IMPLEMENTED: u32 = 106;
 /// The device's network interface could not be moved, or made what it is to be.
 pub const INTERFACE_FAILED: u32 = 107;
 /// The device's PF refuses what is asked of its VF.
 pub const VF_REFUSED: u32 = 108;
+
+/// What CHECK finds otherwise than ADD wired it.
+pub const NOT_AS_WIRED: u32 = 109;
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -116,19 +116,39 @@ impl<'a> Ipam<'a> {
         self.run(Verb::Del).map(drop)
     }
 
+    /// Whether what it has leased to this container and interface stands.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.run(Verb::Check).map(drop)
+    }
+
+    /// Gives back what it has leased to others than those that its configuration calls valid.
+    pub fn gc(&self) -> Result<(), Failure> {
+        self.run(Verb::Gc).map(drop)
+    }
+
+    /// Whether it could lease now.
+    pub fn status(&self) -> Result<(), Failure> {
+        self.run(Verb::Status).map(drop)
+    }
+
     fn run(&self, verb: Verb) -> Result<Said, Failure> {
         let mut command = Command::new(&self.program);
-        let verb = verb.to_string();
+        let text = verb.to_string();
         // Said again from what we parsed, because an undo is a DEL within an ADD.
         for (name, value) in [
-            ("CNI_COMMAND", &verb),
+            ("CNI_COMMAND", &text),
             ("CNI_CONTAINERID", &self.call.container_id),
             ("CNI_NETNS", &self.call.netns),
             ("CNI_IFNAME", &self.call.interface),
             ("CNI_ARGS", &self.call.args),
             ("CNI_PATH", &self.call.path),
         ] {
-            command.env(name, value);
+            // GC and STATUS are about no container.
+            if value.is_empty() && matches!(verb, Verb::Gc | Verb::Status) {
+                command.env_remove(name);
+            } else {
+                command.env(name, value);
+            }
         }
         let said = child::run(&self.title, &mut command, self.stdin, self.within)?;
         if said.status.success() { Ok(said) } else { Err(self.failure(&said)) }

@@ -1,7 +1,7 @@
 //! `doorbell`, a CNI plugin: wires an allocated sub-device into its pod's sandbox, and undoes it.
 //!
 //! stdout carries the protocol only: a result, an error document, or nothing. The verbs are a file each ([`add`],
-//! [`del`]), over what [`call`] and [`config`] parsed; [`whose`] decides which devices a call is about; [`hold`] locks,
+//! [`del`], [`check`], [`gc`], [`status`]), over what [`call`] and [`config`] parsed; [`whose`] decides which devices a call is about; [`hold`] locks,
 //! claims and undoes; [`device`] verifies what is wired and tells its container; [`attributes`] is what is asked of it, which
 //! [`vf`] has its PF set; [`netdev`] moves its interface into the pod and back; [`ipam`] has another program give
 //! addresses, [`device_info`] tells meta-plugins of the device.
@@ -9,18 +9,21 @@
 pub mod add;
 pub mod attributes;
 pub mod call;
+pub mod check;
 pub mod child;
 pub mod config;
 pub mod del;
 pub mod device;
 pub mod device_info;
 mod failure;
+pub mod gc;
 pub mod hold;
 pub mod ipam;
 pub mod netdev;
 pub mod podresources;
 #[cfg(test)]
 mod rig;
+pub mod status;
 pub mod vf;
 pub mod whose;
 
@@ -39,14 +42,15 @@ pub fn answer(
     stdin: &[u8],
 ) -> Result<Option<String>, Failure> {
     let call = Call::parse(variable)?;
+    let version = || config::version(stdin, call.verb);
+    let parse = || Config::parse(stdin, call.verb, &call.args);
     match call.verb {
-        Verb::Add => add::add(host, &call, &Config::parse(stdin, &call.args)?, stdin).map(Some),
-        Verb::Del => config::version(stdin).and_then(|()| del::del(host, &call, stdin)).map(|()| None),
-        Verb::Status => config::version(stdin).and_then(|()| podresources::reachable(host)).map(|()| None),
-        Verb::Version => Ok(Some(VersionReply::ours().document())),
-        Verb::Check | Verb::Gc => Err(Failure::new(
-            NOT_IMPLEMENTED,
-            format!("{} is not implemented by this version: nothing was checked or changed", call.verb),
-        )),
+        Verb::Add => return add::add(host, &call, &parse()?, stdin).map(Some),
+        Verb::Version => return Ok(Some(VersionReply::ours().document())),
+        Verb::Check => check::check(host, &call, &parse()?, stdin),
+        Verb::Del => version().and_then(|()| del::del(host, &call, stdin)),
+        Verb::Gc => version().and_then(|()| gc::gc(host, &call, stdin)),
+        Verb::Status => version().and_then(|()| status::status(host, &call, stdin)),
     }
+    .map(|()| None)
 }

@@ -103,6 +103,27 @@ pub fn set(
     Ok(change.mac)
 }
 
+/// What is asked of the device and its PF does not hold, by the keys of the configuration; `None` where it holds all, or
+/// nothing can be read of it.
+pub fn lacking(host: &Host, device: &Eligible, asked: &Attributes) -> Result<Option<String>, Failure> {
+    let change = asked.change();
+    let (Some(pf), Some(address)) = (device.pf, device.parent.vf()) else { return Ok(None) };
+    let mut netlink = netdev::open(&netdev::own(host)?)?;
+    let (_, said) = ask(host, &mut netlink, pf, index(host, pf, address)?)?;
+    let Ok(now) = said else { return Ok(None) };
+    let VfChange { mac, vlan, rate, spoof_check, trust, link_state } = news(&change, &now);
+    let lacking = [
+        ("mac", mac.is_some_and(|mac| mac != now.mac)),
+        ("vlan", vlan.is_some()),
+        ("min_tx_rate, max_tx_rate", rate.is_some()),
+        ("spoofchk", spoof_check.is_some()),
+        ("trust", trust.is_some()),
+        ("link_state", link_state.is_some()),
+    ];
+    let lacking: Vec<&str> = lacking.into_iter().filter(|(_, lacks)| *lacks).map(|(key, _)| key).collect();
+    Ok((!lacking.is_empty()).then(|| lacking.join(", ")))
+}
+
 /// Gives a VF back what its PF held of it, and its interface the address that it had then. What can be given back is,
 /// whatever fails; fine where the VF is gone.
 pub fn restore(host: &Host, step: &claim::Vf) -> Result<(), Failure> {

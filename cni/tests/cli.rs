@@ -109,11 +109,16 @@ fn a_del_that_holds_nothing_succeeds_without_a_word() {
 }
 
 #[test]
-fn verbs_that_are_not_there_yet_say_so() {
-    for verb in ["CHECK", "GC"] {
-        let (code, document) = call(&[("CNI_COMMAND", verb)], CONF);
-        assert_eq!((code, &document["code"]), (Some(1), &json!(106)));
-        assert!(document["msg"].as_str().unwrap().starts_with(verb), "{document}");
+fn a_verb_is_refused_in_versions_that_have_none() {
+    for (verb, without, with) in
+        [("CHECK", "0.3.1", "0.4.0"), ("GC", "1.0.0", "1.1.0"), ("STATUS", "1.0.0", "1.1.0")]
+    {
+        let conf = |version: &str| format!(r#"{{"cniVersion":"{version}","name":"net"}}"#);
+        let (code, document) = call(&[("CNI_COMMAND", verb)], &conf(without));
+        let told = json!(format!("cniVersion {without} has no {verb}"));
+        assert_eq!((code, &document["code"], &document["msg"]), (Some(1), &json!(1), &told));
+        let (_, document) = call(&[("CNI_COMMAND", verb)], &conf(with));
+        assert_ne!(document["code"], 1, "{document}");
     }
     let (_, document) = call(&[("CNI_COMMAND", "PING")], CONF);
     assert_eq!(document["code"], 4);

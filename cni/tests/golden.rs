@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use doorbell_cni::Failure;
+use doorbell_cni::call::Verb;
 use doorbell_cni::config::Config;
 use doorbell_common::kernel::link::vf::VfChange;
 
@@ -19,7 +20,7 @@ fn stdin(name: &str) -> Vec<u8> {
 
 /// What is understood, a line a field that is there.
 fn understood(name: &str) -> Result<String, Failure> {
-    let config = Config::parse(&stdin(name), "")?;
+    let config = Config::parse(&stdin(name), Verb::Add, "")?;
     let mut lines = vec![format!("{} {}", config.cni_version, config.network)];
     let mut tell = |field: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("{field} {value}")));

@@ -21,7 +21,8 @@ use crate::subdevice::DeviceId;
 
 pub use undo::{Addressed, Netdev, Undo, Vf};
 
-const FOLDER: &str = "/var/lib/doorbell/claims";
+/// Where claims are.
+pub const FOLDER: &str = "/var/lib/doorbell/claims";
 const SUFFIX: &str = ".json";
 const API_VERSION: &str = "doorbell.dev/v1";
 

@@ -13,6 +13,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use nix::sys::statvfs::{FsFlags, statvfs};
+
 pub use record::Entry;
 use record::Record;
 
@@ -193,6 +195,23 @@ impl Host {
     #[must_use]
     pub fn is_removed(&self, folder: impl AsRef<Path>) -> bool {
         fs::metadata(self.path(folder)).is_ok_and(|folder| folder.is_dir() && folder.nlink() == 0)
+    }
+
+    /// What keeps files from being made in a folder, or in what of the way to it there is, as far as the filesystem
+    /// says; `None` where nothing does.
+    pub fn obstacle(&self, folder: impl AsRef<Path>) -> Result<Option<&'static str>> {
+        let whole = self.path(&folder);
+        let there = whole.ancestors().find(|folder| folder.exists()).unwrap_or(&whole);
+        let room = statvfs(there).map_err(|errno| failed("ask for the room in", &folder)(errno.into()))?;
+        Ok(if room.flags().contains(FsFlags::ST_RDONLY) {
+            Some("it is mounted read-only")
+        } else if room.blocks_free() == 0 {
+            Some("no space is left")
+        } else if room.files() > 0 && room.files_free() == 0 {
+            Some("no inode is left")
+        } else {
+            None
+        })
     }
 
     /// One write to an existing file: a sysfs attribute takes its value in a single system call.

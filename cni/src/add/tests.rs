@@ -15,17 +15,17 @@ use crate::{INTERFACE_FAILED, VF_REFUSED, whose};
 
 use super::*;
 
-const ANSWER: &str =
+pub(crate) const ANSWER: &str =
     r#"{"ips":[{"address":"10.0.0.2/24","gateway":"10.0.0.1"}],"routes":[{"dst":"0.0.0.0/0"}]}"#;
 
-struct Node {
-    rig: Rig,
+pub(crate) struct Node {
+    pub(crate) rig: Rig,
     _kubelet: tokio::runtime::Runtime,
 }
 
 impl Node {
     /// With an IPAM plugin that answers so.
-    fn new(answer: &str) -> Self {
+    pub(crate) fn new(answer: &str) -> Self {
         let rig = Rig::new();
         let host = &rig.host;
         let folder = format!("/sys/bus/pci/devices/{VF}");
@@ -51,11 +51,20 @@ impl Node {
         Self { rig, _kubelet: kubelet }
     }
 
-    fn call(&self, verb: &str, conf: &Value) -> Result<Option<Value>, Failure> {
+    pub(crate) fn call(&self, verb: &str, conf: &Value) -> Result<Option<Value>, Failure> {
+        self.call_for("c1", verb, conf)
+    }
+
+    pub(crate) fn call_for(
+        &self,
+        container: &str,
+        verb: &str,
+        conf: &Value,
+    ) -> Result<Option<Value>, Failure> {
         let variable = |name: &str| {
             let value = match name {
                 "CNI_COMMAND" => verb,
-                "CNI_CONTAINERID" => "c1",
+                "CNI_CONTAINERID" => container,
                 "CNI_NETNS" => NETNS,
                 "CNI_IFNAME" => "net1",
                 "CNI_ARGS" => "K8S_POD_NAMESPACE=default;K8S_POD_NAME=a",
@@ -68,28 +77,28 @@ impl Node {
         Ok(answer.map(|document| serde_json::from_str(&document).unwrap()))
     }
 
-    fn add(&self, conf: &Value) -> Result<Value, Failure> {
+    pub(crate) fn add(&self, conf: &Value) -> Result<Value, Failure> {
         self.call("ADD", conf).map(Option::unwrap)
     }
 
-    fn del(&self, conf: &Value) {
+    pub(crate) fn del(&self, conf: &Value) {
         // The kernel's part in sysfs: it is in the pod.
         self.rig.shows(&[]);
         assert_eq!(self.call("DEL", conf).unwrap(), None);
     }
 
-    fn attachment(&self) -> Option<Attachment> {
+    pub(crate) fn attachment(&self) -> Option<Attachment> {
         let file = format!("{}/{}", descriptor::folder(&id()), descriptor::ATTACHMENT_FILE);
         let text = self.rig.host.read_text_if_any(file).unwrap();
         text.map(|text| serde_json::from_str(&text).unwrap())
     }
 
-    fn ipam_calls(&self) -> String {
+    pub(crate) fn ipam_calls(&self) -> String {
         fs::read_to_string(self.rig.host.path("/opt/cni/bin/pool.calls")).unwrap()
     }
 }
 
-fn conf(with: Value) -> Value {
+pub(crate) fn conf(with: Value) -> Value {
     let mut conf = json!({ "cniVersion": "1.1.0", "name": "fast", "type": "doorbell" });
     let Value::Object(with) = with else { panic!("{with}") };
     conf.as_object_mut().unwrap().extend(with);

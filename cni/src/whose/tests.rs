@@ -205,7 +205,9 @@ fn a_record_of_another_resource_makes_no_device_ours() {
 
 #[test]
 fn the_kubelet_is_not_asked_on_a_node_without_our_devices() {
-    let conf = Config::parse(br#"{"cniVersion":"1.0.0","name":"n","prevResult":{}}"#, "").unwrap();
+    let conf =
+        Config::parse(br#"{"cniVersion":"1.0.0","name":"n","prevResult":{}}"#, crate::call::Verb::Add, "")
+            .unwrap();
     assert_eq!(devices(&Node::new().host, &pod(), &conf), Ok(vec![]));
     // No kubelet is there: being asked shows.
     for node in [Node::new().describe(ONE), Node::new().record(ONE, FAST, By::Cdi)] {
@@ -215,7 +217,12 @@ fn the_kubelet_is_not_asked_on_a_node_without_our_devices() {
 
 #[test]
 fn a_named_device_is_known_by_its_record_too() {
-    let conf = Config::parse(br#"{"cniVersion":"1.0.0","name":"n","deviceID":"0000:01:00.1"}"#, "").unwrap();
+    let conf = Config::parse(
+        br#"{"cniVersion":"1.0.0","name":"n","deviceID":"0000:01:00.1"}"#,
+        crate::call::Verb::Add,
+        "",
+    )
+    .unwrap();
     assert_eq!(devices(&Node::new().host, &pod(), &conf).unwrap_err().code, NO_SUCH_DEVICE);
     let node = Node::new().record(ONE, FAST, By::Cdi);
     assert_eq!(devices(&node.host, &pod(), &conf).unwrap_err().code, code::TRY_AGAIN);

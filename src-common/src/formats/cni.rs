@@ -89,6 +89,27 @@ pub struct Versioned {
     pub cni_version: String,
 }
 
+/// The part of a configuration that GC is about.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Collecting {
+    /// Network name.
+    pub name: String,
+    /// Attachments that the runtime knows of.
+    #[serde(rename = "cni.dev/valid-attachments")]
+    pub valid: Option<Vec<ValidAttachment>>,
+}
+
+/// An attachment that the runtime knows of.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ValidAttachment {
+    /// Its `CNI_CONTAINERID`.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// Its `CNI_IFNAME`.
+    #[serde(rename = "ifname")]
+    pub interface: String,
+}
+
 /// The part of a configuration that names another plugin.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Delegating {

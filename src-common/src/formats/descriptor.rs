@@ -30,7 +30,7 @@ pub const DEVICE_FILE: &str = "device.json";
 pub const ATTACHMENT_FILE: &str = "attachment.json";
 
 /// Folder of all descriptors on the host.
-const HOST_FOLDER: &str = "/run/doorbell/devices";
+pub const HOST_FOLDER: &str = "/run/doorbell/devices";
 
 /// A device's folder on the host. Its inode is kept for life, because containers have it mounted.
 #[must_use]
@@ -53,6 +53,13 @@ pub fn device_file(id: &DeviceId) -> String {
 /// Ids of all devices with a descriptor folder, sorted.
 pub fn ids(host: &Host) -> host::Result<Vec<DeviceId>> {
     Ok(host.list(HOST_FOLDER)?.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// What the CNI did for the sandbox that holds a device, if one does.
+pub fn read_attachment(host: &Host, id: &DeviceId) -> Result<Option<Attachment>, DescriptorError> {
+    let path = format!("{}/{ATTACHMENT_FILE}", folder(id));
+    let Some(text) = host.read_text_if_any(&path)? else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|source| DescriptorError::Malformed { path, source })
 }
 
 /// Why a descriptor can't be used.

@@ -21,7 +21,7 @@ use super::mac::MacAddress;
 use super::netlink::{Netlink, NetlinkError};
 use super::netns::NetnsError;
 
-pub use address::{Route, add_address, add_route};
+pub use address::{Route, add_address, add_route, addresses};
 pub use moving::move_to;
 pub use name::{BadName, LinkName};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
@@ -27,7 +27,7 @@ pub struct AddResult {
 pub struct PreviousResult(BTreeMap<String, Box<RawValue>>);
 
 /// An interface in a result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// Its name in the sandbox.
     pub name: String,
@@ -37,7 +37,8 @@ pub struct Interface {
     /// Bytes of its largest packet, where it is known; since 1.1.0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// The network namespace that it is in, by its file.
+    /// The network namespace that it is in, by its file; empty for one on the host.
+    #[serde(default)]
     pub sandbox: String,
     /// The PCI function behind it; since 1.1.0.
     #[serde(rename = "pciID", skip_serializing_if = "Option::is_none")]
@@ -92,6 +93,11 @@ impl PreviousResult {
         let result: BTreeMap<String, Box<RawValue>> = serde_json::from_str(previous.get())?;
         interfaces(&result)?;
         Ok(Self(result))
+    }
+
+    /// Its interfaces.
+    pub fn interfaces(&self) -> serde_json::Result<Vec<Interface>> {
+        interfaces(&self.0)?.iter().map(|interface| serde_json::from_str(interface.get())).collect()
     }
 
     /// The result with interfaces behind its own, as JSON: what others say by an interface's place still holds.

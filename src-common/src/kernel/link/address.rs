@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
@@ -26,6 +26,30 @@ pub fn add_address(netlink: &mut Netlink, index: u32, address: (IpAddr, u8)) -> 
         let doing = format!("give address {}/{} to link {}", address.0, address.1, called(netlink, index));
         LinkError::Kernel { doing, source }
     })
+}
+
+/// Addresses of a link, each with the length of its prefix in bits.
+pub fn addresses(netlink: &mut Netlink, index: u32) -> Result<Vec<(IpAddr, u8)>, LinkError> {
+    let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let failed = |source| LinkError::Kernel { doing: "list addresses".to_owned(), source };
+    let mut addresses = Vec::new();
+    for answer in netlink.request(NLM_F_DUMP, all).map_err(failed)? {
+        let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
+        if message.header.index != index {
+            continue;
+        }
+        // A point-to-point address is the peer's; the local one is its own attribute.
+        let own = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(ip) => Some(*ip),
+            _ => None,
+        });
+        let any = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        });
+        addresses.extend(own.or(any).map(|ip| (ip, message.header.prefix_len)));
+    }
+    Ok(addresses)
 }
 
 fn new_address(index: u32, (ip, prefix): (IpAddr, u8)) -> RouteNetlinkMessage {
