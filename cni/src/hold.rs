@@ -6,6 +6,7 @@
 use std::io::ErrorKind;
 
 use doorbell_common::claim::{self, Claim, Holder, Lock, Undo};
+use doorbell_common::fault::{self, Bug};
 use doorbell_common::formats::cni::code;
 use doorbell_common::formats::descriptor::{self, ATTACHMENT_FILE};
 use doorbell_common::host::Host;
@@ -130,6 +131,9 @@ pub fn release(
     let _lock = claim::lock(host, id)?;
     match claim::read(host, id)? {
         Some(mut claim) if claim.holder.is(container_id, interface) => {
+            if fault::planted(Bug::EarlyRelease) {
+                claim::remove(host, id)?;
+            }
             undo(host, &mut claim, 0, netns)?;
             Ok(claim::remove(host, id)?)
         }
@@ -144,7 +148,9 @@ fn undo(host: &Host, claim: &mut Claim, stay: usize, netns: &str) -> Result<(), 
     while let Some(step) = claim.undo.get(stay..).and_then(<[Undo]>::last) {
         take_back(host, claim, step, netns)?;
         claim.undo.pop();
-        let _ = claim::write(host, claim);
+        if !fault::planted(Bug::EarlyRelease) {
+            let _ = claim::write(host, claim);
+        }
     }
     Ok(())
 }
@@ -169,6 +175,9 @@ fn reclaim(host: &Host, claim: &mut Claim) -> Result<(), Failure> {
 
 /// Takes back one step of a claim.
 fn take_back(host: &Host, claim: &Claim, step: &Undo, netns: &str) -> Result<(), Failure> {
+    if fault::planted(Bug::LostUndo) && *step == Undo::RemoveAttachment {
+        return Ok(());
+    }
     if let Some(file) = file(&claim.id, step) {
         return Ok(host.remove(file)?);
     }

@@ -16,6 +16,8 @@ pub mod del;
 pub mod device;
 pub mod device_info;
 mod failure;
+#[cfg(test)]
+mod faults;
 pub mod gc;
 pub mod hold;
 pub mod ipam;

@@ -149,7 +149,7 @@ pub(crate) fn eligible() -> Eligible {
 }
 
 /// A namespace with nothing in it but `lo`.
-fn fresh() -> Netns {
+pub(crate) fn fresh() -> Netns {
     let make = || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         Netns::at(&Host::real(), "/proc/thread-self/ns/net").unwrap()

@@ -4,139 +4,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod node;
+mod running;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use doorbell_common::kernel::netlink::Heard;
-use doorbell_common::kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
-use doorbell_common::kubelet::deviceplugin::{Empty, ListAndWatchResponse};
 use doorbell_common::subdevice::DeviceId;
-use doorbell_device_plugin::config::Config;
-use doorbell_device_plugin::run;
-use futures_util::StreamExt;
-use node::{GOOD, Node, PAGE, PF, Vf};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
-use tonic::transport::Endpoint;
-
-const WITHIN: Duration = Duration::from_secs(20);
-/// Longer than it takes to say what is to be said.
-const SILENT_FOR: Duration = Duration::from_millis(700);
-const HEAD: &str = "apiVersion: doorbell.dev/v1\npools:\n";
-const FAST: &str = "- {name: fast, access: vfio, select: {pfNames: ['ens1f0#0-1']}}\n";
-const REST: &str = "- {name: rest, access: vfio, select: {pfNames: ['ens1f0#2']}}\n";
-const VFS: [&str; 3] = ["0000:01:00.1", "0000:01:00.2", "0000:01:00.3"];
-
-/// A plugin that runs on a node of files.
-struct Running {
-    node: Node,
-    uevents: UnboundedSender<Heard>,
-    closing: CancellationToken,
-    task: JoinHandle<anyhow::Result<()>>,
-}
-
-/// What the kubelet is told of one pool.
-struct Lists(Streaming<ListAndWatchResponse>);
-
-/// Health by id.
-type List = BTreeMap<String, String>;
-
-fn list(devices: &[(&str, &str)]) -> List {
-    devices.iter().map(|(id, health)| ((*id).to_owned(), (*health).to_owned())).collect()
-}
-
-impl Running {
-    fn start(pools: &[&str]) -> Self {
-        Self::on(Node::with(&[GOOD, Vf { group: 8, ..GOOD }, Vf { group: 9, ..GOOD }]), pools)
-    }
-
-    /// The config is a ConfigMap's: a link to a file below a link that is swapped.
-    fn on(node: Node, pools: &[&str]) -> Self {
-        let (uevents, heard) = unbounded_channel();
-        let closing = CancellationToken::new();
-        config(&node, "1", pools);
-        symlink("..data/config.yaml", node.at("etc/doorbell/config.yaml")).unwrap();
-        let file: PathBuf = node.at("etc/doorbell/config.yaml");
-        let config = Config::load(&file).unwrap();
-        let heard = UnboundedReceiverStream::new(heard).map(Ok).boxed();
-        let task = tokio::spawn(run::serve(node.host(), file, config, PAGE, heard, closing.clone()));
-        Self { node, uevents, closing, task }
-    }
-
-    async fn lists(&self, pool: &str) -> Lists {
-        let socket = self.node.at(&format!("var/lib/kubelet/device-plugins/doorbell-{pool}.sock"));
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap();
-        let dialling = async {
-            loop {
-                if let Ok(channel) = endpoint.connect().await {
-                    return DevicePluginClient::new(channel);
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let mut client = timeout(WITHIN, dialling).await.unwrap();
-        Lists(client.list_and_watch(Empty {}).await.unwrap().into_inner())
-    }
-
-    /// The kernel says it of a function.
-    fn says(&self, action: &str, subsystem: &str, below: &str) {
-        let path = format!("/devices/pci0000:00/{below}");
-        let message = format!("{action}@{path}\0ACTION={action}\0DEVPATH={path}\0SUBSYSTEM={subsystem}\0");
-        self.uevents.send(Heard::Message(message.into_bytes())).unwrap();
-    }
-
-    /// Takes a VF off VFIO, without a word.
-    fn unbinds(&self, vf: usize) {
-        fs::remove_file(self.node.at(&format!("sys/bus/pci/devices/{}/driver", VFS[vf]))).unwrap();
-        fs::rename(self.node.at(&vfio_dev(vf)), self.node.at("vfio-dev")).unwrap();
-    }
-
-    fn binds(&self, vf: usize) {
-        let driver = self.node.at(&format!("sys/bus/pci/devices/{}/driver", VFS[vf]));
-        symlink("../../drivers/vfio-pci", driver).unwrap();
-        fs::rename(self.node.at("vfio-dev"), self.node.at(&vfio_dev(vf))).unwrap();
-    }
-
-    async fn ends(self) {
-        self.closing.cancel();
-        timeout(WITHIN, self.task).await.unwrap().unwrap().unwrap();
-    }
-}
-
-fn vfio_dev(vf: usize) -> String {
-    format!("sys/bus/pci/devices/{}/vfio-dev", VFS[vf])
-}
-
-/// Writes another version of the ConfigMap, and swaps the link as the kubelet does.
-fn config(node: &Node, version: &str, pools: &[&str]) {
-    let text = format!("{HEAD}{}", pools.concat());
-    node.write(&format!("etc/doorbell/..{version}/config.yaml"), text.as_bytes());
-    symlink(format!("..{version}"), node.at("etc/doorbell/..data_tmp")).unwrap();
-    fs::rename(node.at("etc/doorbell/..data_tmp"), node.at("etc/doorbell/..data")).unwrap();
-}
-
-impl Lists {
-    async fn next(&mut self) -> Option<List> {
-        let message = timeout(WITHIN, self.0.message()).await.unwrap().unwrap()?;
-        Some(message.devices.into_iter().map(|device| (device.id, device.health)).collect())
-    }
-
-    async fn says_nothing(&mut self) {
-        let said = timeout(SILENT_FOR, self.0.message()).await;
-        assert!(said.is_err(), "{said:?}");
-    }
-}
-
-const HEALTHY: &str = "Healthy";
-const UNHEALTHY: &str = "Unhealthy";
+use node::{GOOD, Node, PF, Vf};
+use running::{FAST, HEALTHY, List, REST, Running, UNHEALTHY, VFS, config, list};
 
 #[tokio::test]
 async fn a_vf_that_goes_leaves_the_list_and_one_that_comes_is_in_it() {

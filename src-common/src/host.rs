@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
+use crate::fault;
+
 pub use record::Entry;
 use record::Record;
 
@@ -216,8 +218,8 @@ impl Host {
 
     /// One write to an existing file: a sysfs attribute takes its value in a single system call.
     pub fn write_attribute(&self, path: impl AsRef<Path>, value: &str) -> Result<()> {
-        let open = File::options().write(true).open(self.path(&path));
-        open.and_then(|mut file| file.write_all(value.as_bytes())).map_err(failed("write", path))
+        let write = || File::options().write(true).open(self.path(&path))?.write_all(value.as_bytes());
+        change(write).map_err(failed("write", path))
     }
 
     /// Replaces a file as a whole: a reader, or a crash, sees the old content or the new one.
@@ -233,10 +235,11 @@ impl Host {
             file.set_permissions(Permissions::from_mode(FILE_MODE))?;
             file.write_all(content)?;
             file.sync_all()?;
+            fault::point();
             fs::rename(&temporary, &target)?;
             sync_folder(&target)
         };
-        write()
+        change(write)
             .inspect_err(|_| {
                 // Half a file is worth nothing; the write's own error is the one to report.
                 let _ = fs::remove_file(&temporary);
@@ -259,7 +262,8 @@ impl Host {
     /// Removes a file; fine where there is none.
     pub fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
         let target = self.path(&path);
-        let removed = absent_is_none(fs::remove_file(&target).map_err(failed("remove", &path)))?;
+        let removed = change(|| fs::remove_file(&target)).map_err(failed("remove", &path));
+        let removed = absent_is_none(removed)?;
         if removed.is_some() {
             sync_folder(&target).map_err(failed("remove", path))?;
         }
@@ -268,8 +272,16 @@ impl Host {
 
     /// Makes a folder and its parents; fine where it stands.
     pub fn make_folder(&self, path: impl AsRef<Path>) -> Result<()> {
-        fs::create_dir_all(self.path(&path)).map_err(failed("make folder", path))
+        change(|| fs::create_dir_all(self.path(&path))).map_err(failed("make folder", path))
     }
+}
+
+/// Makes a change, with a point before and after it.
+fn change<T>(make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fault::point();
+    let made = make();
+    fault::point();
+    made
 }
 
 fn without_dots(path: &Path) -> PathBuf {

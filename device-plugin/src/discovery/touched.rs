@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use doorbell_common::fault::{self, Bug};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::iommu::{self, GroupId};
 use doorbell_common::kernel::pci::PciAddress;
@@ -31,6 +32,9 @@ impl Touched {
 
     /// Adds what a uevent says. Whether it concerns sub-devices at all.
     pub fn add(&mut self, uevent: &Uevent) -> bool {
+        if fault::planted(Bug::MissedUevent) && uevent.action == "unbind" {
+            return false;
+        }
         let subsystem = uevent.subsystem.as_str();
         if !SUBSYSTEMS.contains(&subsystem)
             || subsystem == "net" && uevent.devpath.starts_with("/devices/virtual/")

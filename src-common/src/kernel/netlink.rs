@@ -22,6 +22,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use netlink_sys::protocols;
 
+use crate::fault;
+
 pub use exchange::Answer;
 use exchange::Exchange;
 pub use listen::{Heard, Listener};
@@ -129,8 +131,10 @@ impl Netlink {
     /// One request; `None` where its answers are of two states of the kernel.
     fn exchange(&self, request: &[u8]) -> Result<Option<Vec<Answer>>, NetlinkError> {
         let deadline = Instant::now() + ANSWERED_WITHIN;
+        fault::point();
         // The kernel takes a netlink message whole or not at all.
         self.socket.send(request, 0).map_err(failed("send on"))?;
+        fault::point();
         let mut exchange = Exchange::new(self.sequence);
         while !exchange.take(&self.receive(deadline)?)? {}
         Ok(exchange.answers())
