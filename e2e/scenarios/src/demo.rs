@@ -11,7 +11,7 @@ fn main() -> Result<()> {
     let testbed = Testbed::open(&|step| println!("testbed: {step}"))?;
     let scenario = find("main_job").context("there is no main job")?;
     println!("booting a VM with a virtio-net PF, 4 VFs and an IOMMU");
-    let outcome = host::run(&testbed, scenario, &mut |line| println!("{line}"))?;
+    let outcome = host::run(&testbed, scenario, &[], &mut |line| println!("{line}"))?;
     println!(
         "the main job is done: the guest ran its first command {:.1} s after its start; {:.1} s in all",
         outcome.times.ready.as_secs_f64(),

@@ -48,10 +48,17 @@ fn program(built: &[Value], name: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(path.with_context(|| format!("cargo built no {name}"))?))
 }
 
-/// Runs a scenario in a fresh machine, its lines given to `line` as they come.
-pub fn run(testbed: &Testbed, scenario: &Scenario, line: &mut dyn FnMut(Line<'_>)) -> Result<Outcome> {
+/// Runs a scenario in a fresh machine with more arguments, its lines given to `line` as they come.
+pub fn run(
+    testbed: &Testbed,
+    scenario: &Scenario,
+    arguments: &[String],
+    line: &mut dyn FnMut(Line<'_>),
+) -> Result<Outcome> {
     let [program, others @ ..] = programs()? else { bail!("there is nothing to run") };
-    let job = Job::program(program, [scenario.name]).time_limit(TIME_LIMIT);
+    let job =
+        Job::program(program, std::iter::once(scenario.name).chain(arguments.iter().map(String::as_str)))
+            .time_limit(TIME_LIMIT);
     let job = others.iter().fold(job, Job::file);
     let outcome = testbed.run(&(scenario.machine)()?, &job, line)?;
     if outcome.exit_code != 0 {

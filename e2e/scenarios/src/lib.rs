@@ -25,6 +25,7 @@ mod rig;
 mod sharing;
 mod software;
 mod sole_network;
+mod storm;
 mod story;
 mod stray;
 mod testpmd;
@@ -62,7 +63,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 35] = [
+pub const SCENARIOS: [Scenario; 36] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -76,6 +77,7 @@ pub const SCENARIOS: [Scenario; 35] = [
     scenario!(live::containerd_restart on Machine::new([Pf::virtio(4)?])),
     scenario!(live::kubelet_folder_anew on Machine::new([Pf::virtio(4)?])),
     scenario!(live::plugin_watcher on Machine::new([Pf::virtio(4)?])),
+    scenario!(storm::storm on Machine::new([Pf::virtio(4)?])),
     scenario!(refusals::refusals on Machine::new([Pf::virtio(2)?])),
     scenario!(busy::busy on Machine::new([Pf::virtio(2)?])),
     scenario!(ways::ways on Machine::new([Pf::virtio(4)?])),

@@ -10,7 +10,7 @@ fn scenario(name: &str) {
     let testbed = Testbed::open(&|step| println!("testbed: {step}"));
     let run = testbed
         .map_err(anyhow::Error::from)
-        .and_then(|testbed| host::run(&testbed, find(name).unwrap(), &mut |line| println!("{line}")));
+        .and_then(|testbed| host::run(&testbed, find(name).unwrap(), &[], &mut |line| println!("{line}")));
     run.map_or_else(|error| panic!("{error:#}"), drop);
 }
 
@@ -187,4 +187,9 @@ fn the_kubelets_folder_is_made_anew() {
 #[test]
 fn the_kubelets_plugin_watcher_finds_the_pools() {
     scenario("plugin_watcher");
+}
+
+#[test]
+fn whatever_happens_the_node_is_as_it_was() {
+    scenario("storm");
 }
