@@ -1,6 +1,6 @@
 # Doorbell's commands. They run as root on Debian 12 with a Rust toolchain, install what else they need and say so.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check testbed shell linker
+.PHONY: help demo test soak fuzz check testbed shell linker
 
 # One profile for all that is tested or demonstrated, so that nothing is compiled twice.
 PROFILE := --profile testbed
@@ -19,6 +19,10 @@ test: linker ## every test; those that need VFs boot the testbed
 soak: linker ## sequences of faults that chance makes, in VMs: N=100 of them, from SEED=<now> on
 	cargo build --workspace --all-targets $(PROFILE)
 	N=$(N) SEED=$(SEED) $${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/testbed/doorbell-soak
+
+fuzz: linker ## the property tests of every parser, each with CASES=200000 inputs; what fails is kept and tested from then on
+	cargo build --workspace --all-targets $(PROFILE)
+	PROPTEST_CASES=$(or $(CASES),200000) cargo test --workspace --lib $(PROFILE)
 
 check: linker ## formatting, lints, licences and sources of dependencies, documentation
 	cargo fmt --all --check

@@ -175,6 +175,8 @@ fn ips(texts: &[String]) -> Result<Vec<IpPrefix>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use doorbell_common::fault::dice::Dice;
+
     use super::*;
 
     fn parse(with: &str) -> Result<Config, Failure> {
@@ -231,5 +233,37 @@ mod tests {
         assert_eq!(code(br#"{"name":"n"}"#), code::DECODE);
         assert_eq!(code(br#"{"cniVersion":"0.2.0","name":"n"}"#), code::INCOMPATIBLE_VERSION);
         assert_eq!(code(br#"{"cniVersion":"1.0.0","name":""}"#), code::BAD_CONFIG);
+    }
+
+    /// Every key that is read.
+    const ALL: &str = r#"{"cniVersion":"1.1.0","name":"n","type":"doorbell","deviceID":"0000:01:00.1","mac":"02:00:00:00:00:01",
+        "mtu":1500,"vlan":7,"vlanQoS":3,"vlanProto":"802.1ad","spoofchk":"on","trust":"off","min_tx_rate":1,"max_tx_rate":2,
+        "link_state":"auto","args":{"cni":{"mac":"02:00:00:00:00:01"}},"ipam":{"type":"host-local"},
+        "runtimeConfig":{"deviceID":"0000:01:00.1","mac":"02:00:00:00:00:01","ips":["10.0.0.1/24"],
+        "CNIDeviceInfoFile":"/var/run/k8s.cni.cncf.io/devinfo/cni/a.json"},
+        "cni.dev/valid-attachments":[{"containerID":"c1","ifname":"net1"}]}"#;
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_configuration_is_refused_by_a_code_or_makes_sense(seed: u64) {
+            let text = Dice::of(seed).damage(ALL.as_bytes());
+            let codes = [code::INCOMPATIBLE_VERSION, code::BAD_ENVIRONMENT, code::DECODE, code::BAD_CONFIG];
+            match Config::parse(&text, Verb::Add, "") {
+                Ok(config) => {
+                    proptest::prop_assert!(VERSIONS.contains(&config.cni_version.as_str()));
+                    proptest::prop_assert!(!config.network.is_empty());
+                    proptest::prop_assert!(config.ipam.is_none() || config.previous.is_none());
+                }
+                Err(failure) => {
+                    proptest::prop_assert!(codes.contains(&failure.code), "{:?}", failure);
+                    let document: serde_json::Value = serde_json::from_str(&failure.document(&text)).unwrap();
+                    proptest::prop_assert_eq!(&document["code"], failure.code);
+                }
+            }
+            if let Err(failure) = valid(&text) {
+                proptest::prop_assert!(codes.contains(&failure.code), "{:?}", failure);
+            }
+            let _ = (leasing(&text), version(&text, Verb::Gc));
+        }
     }
 }

@@ -176,6 +176,7 @@ pub fn path(id: &DeviceId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::dice::Dice;
     use crate::kernel::vfio;
 
     const FAST: &str = "doorbell.dev/fast";
@@ -198,6 +199,23 @@ mod tests {
             keep(&host, &record).unwrap();
             assert_eq!(read(&host, &record.id).unwrap(), Some(record.clone()));
             assert_eq!(ids(&host).unwrap(), [record.id]);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_record_is_refused_or_reads_back(seed: u64) {
+            let root = tempfile::tempdir().unwrap();
+            let host = Host::at(root.path());
+            let record = record(By::Nodes(nodes(7)));
+            let text = Dice::of(seed).damage(&crate::formats::to_json(&record));
+            host.keep_as(path(&record.id), &text).unwrap();
+            if let Ok(once) = read(&host, &record.id) {
+                let once = once.unwrap();
+                proptest::prop_assert_eq!(&once.id, &record.id);
+                keep(&host, &once).unwrap();
+                proptest::prop_assert_eq!(read(&host, &once.id).unwrap(), Some(once));
+            }
         }
     }
 

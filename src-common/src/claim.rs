@@ -214,6 +214,7 @@ pub fn path(id: &DeviceId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::dice::Dice;
     use crate::kernel::link::vf::VfChange;
     use crate::kernel::mac::MacAddress;
 
@@ -280,6 +281,22 @@ mod tests {
         assert!(!may_be_in_use(&host, &claim().id));
         host.replace(path(&claim().id), b"{").unwrap();
         assert!(may_be_in_use(&host, &claim().id));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_claim_is_refused_or_reads_back(seed: u64) {
+            let root = tempfile::tempdir().unwrap();
+            let host = Host::at(root.path());
+            let text = Dice::of(seed).damage(&formats::to_json(&claim()));
+            host.keep_as(path(&claim().id), &text).unwrap();
+            if let Ok(read_once) = read(&host, &claim().id) {
+                let once = read_once.unwrap();
+                proptest::prop_assert_eq!(&once.id, &claim().id);
+                write(&host, &once).unwrap();
+                proptest::prop_assert_eq!(read(&host, &once.id).unwrap(), Some(once));
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 mod modes;
 
+use std::collections::BTreeSet;
+
+use doorbell_common::fault::dice::Dice;
 use proptest::prelude::*;
 
 use super::*;
@@ -207,5 +210,24 @@ proptest! {
     #[test]
     fn no_text_breaks_the_parser(text in ".{0,200}") {
         let _ = Config::parse("pools.yaml", &text);
+    }
+
+    #[test]
+    fn a_damaged_config_is_refused_with_its_place_or_makes_sense(seed: u64) {
+        let text = Dice::of(seed).damage(GOOD.as_bytes());
+        let text = String::from_utf8_lossy(&text);
+        match Config::parse("pools.yaml", &text) {
+            Ok(config) => {
+                let names: BTreeSet<&str> = config.pools.iter().map(|pool| pool.name.as_str()).collect();
+                prop_assert_eq!(names.len(), config.pools.len());
+                prop_assert!(config.pools.iter().all(|pool| pool.select != Select::default()));
+            }
+            Err(error) => {
+                let told = error.to_string();
+                let line = told.strip_prefix("pools.yaml:").and_then(|told| told.split_once(':'));
+                prop_assert!(line.is_some_and(|(line, _)| line.parse::<u64>().is_ok()), "{}", told);
+                prop_assert!(!told.contains('\n'), "{}", told);
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use e2e_scenarios::{find, host};
 use e2e_testbed::Testbed;
 
 /// Within a machine's time.
-const A_MACHINE: u64 = 20;
+const A_MACHINE: u64 = 12;
 
 fn main() -> Result<()> {
     let number =

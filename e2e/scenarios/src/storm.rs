@@ -303,6 +303,10 @@ impl Storm {
         }
         command("ip", &["link", "set", &links::name_of_pf(PF)?, "up"]).await?;
         plugin::write_config(POOL)?;
+        // Killed while the config was wrong it does not start again, but for the kubelet that tries on.
+        if self.plugin.has_ended()? {
+            self.plugin = Plugin::start_as_configured().await?;
+        }
         self.settled().await
     }
 

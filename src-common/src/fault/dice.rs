@@ -25,6 +25,33 @@ impl Dice {
         self.below(sides) == 0
     }
 
+    /// A text with some of its bytes changed, gone, doubled or cut off, as bad memory and bad authors do.
+    #[must_use]
+    pub fn damage(&mut self, text: &[u8]) -> Vec<u8> {
+        let mut damaged = text.to_vec();
+        for _ in 0..=self.below(4) {
+            let length = u64::try_from(damaged.len()).unwrap_or(u64::MAX);
+            let at = usize::try_from(self.below(length.max(1))).unwrap_or_default();
+            let end = (at + 1 + usize::try_from(self.below(12)).unwrap_or_default()).min(damaged.len());
+            // Where something is put in, it is most often what means something to a parser.
+            let meaning = b"{}[]\",:-\n \0019#/.\xff";
+            match self.below(6) {
+                _ if at >= damaged.len() => damaged.push(self.pick(meaning)),
+                0 => damaged[at] = self.pick(meaning),
+                1 => damaged[at] ^= 1 << self.below(8),
+                2 => drop(damaged.drain(at..end)),
+                3 => damaged.insert(at, self.pick(meaning)),
+                4 => {
+                    let again = damaged[at..end].to_vec();
+                    damaged.splice(at..at, again);
+                }
+                _ if self.one_in(4) => damaged.truncate(at),
+                _ => {}
+            }
+        }
+        damaged
+    }
+
     /// One of several.
     pub fn pick<T: Clone>(&mut self, several: &[T]) -> T {
         let place = self.below(u64::try_from(several.len()).unwrap_or(u64::MAX));
