@@ -101,6 +101,7 @@ struct Storm {
 impl Storm {
     async fn sequence(&mut self) -> Result<()> {
         for _ in 0..EVENTS {
+            self.supervised().await?;
             self.event().await?;
             self.whole()?;
         }
@@ -303,11 +304,18 @@ impl Storm {
         }
         command("ip", &["link", "set", &links::name_of_pf(PF)?, "up"]).await?;
         plugin::write_config(POOL)?;
-        // Killed while the config was wrong it does not start again, but for the kubelet that tries on.
+        self.supervised().await?;
+        self.settled().await
+    }
+
+    /// Killed while the config is wrong the plugin does not start again: somebody mends it, and the kubelet tries on.
+    async fn supervised(&mut self) -> Result<()> {
         if self.plugin.has_ended()? {
+            self.tell("config mended, plugin started");
+            plugin::write_config(POOL)?;
             self.plugin = Plugin::start_as_configured().await?;
         }
-        self.settled().await
+        Ok(())
     }
 
     async fn settled(&self) -> Result<()> {

@@ -34,7 +34,7 @@ impl Dice {
             let at = usize::try_from(self.below(length.max(1))).unwrap_or_default();
             let end = (at + 1 + usize::try_from(self.below(12)).unwrap_or_default()).min(damaged.len());
             // Where something is put in, it is most often what means something to a parser.
-            let meaning = b"{}[]\",:-\n \0019#/.\xff";
+            let meaning = b"{}[]\",:-\n \x0019#/.\xff";
             match self.below(6) {
                 _ if at >= damaged.len() => damaged.push(self.pick(meaning)),
                 0 => damaged[at] = self.pick(meaning),
