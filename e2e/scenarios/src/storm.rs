@@ -18,6 +18,7 @@ use doorbell_common::host::Host;
 use doorbell_common::kernel::pci;
 use doorbell_common::subdevice::DeviceId;
 use e2e_kubelet::{Admission, PodUid};
+use tokio::time::Instant;
 
 use crate::Story;
 use crate::rig::node::{Node, command};
@@ -39,6 +40,8 @@ const WRONG: &str = "apiVersion: doorbell.dev/v1\npools: [{name: fast}]\n";
 const SEED: u64 = 1;
 const SEQUENCES: u64 = 3;
 const EVENTS: u64 = 12;
+/// From one look at the plugin to the next.
+const LOOK: Duration = Duration::from_secs(2);
 /// An ADD has fewer steps; later ones never come.
 const STEPS: u64 = 90;
 /// What the CNI binary is told to die of, next time.
@@ -304,7 +307,6 @@ impl Storm {
         }
         command("ip", &["link", "set", &links::name_of_pf(PF)?, "up"]).await?;
         plugin::write_config(POOL)?;
-        self.supervised().await?;
         self.settled().await
     }
 
@@ -318,9 +320,16 @@ impl Storm {
         Ok(())
     }
 
-    async fn settled(&self) -> Result<()> {
-        self.node.kubelet.wait_allocatable(FAST, VFS.len(), WITHIN).await?;
-        Ok(())
+    async fn settled(&mut self) -> Result<()> {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            self.supervised().await?;
+            match self.node.kubelet.wait_allocatable(FAST, VFS.len(), LOOK).await {
+                Ok(_) => return Ok(()),
+                Err(late) if Instant::now() >= deadline => return Err(late.into()),
+                Err(_) => {}
+            }
+        }
     }
 
     async fn as_before(&self) -> Result<()> {
