@@ -40,8 +40,9 @@ pub struct Survey {
     vdpa: BTreeMap<Parent, Vec<VdpaOn>>,
     /// Management devices: what vDPA devices can be made on.
     pub management: Vec<ManagementDevice>,
-    /// Why the kernel does not say what vDPA devices there are, if it does not: then nothing is to be changed, as it may
-    /// be waiting for somebody with the lock that changes need.
+    /// Why the kernel does not say what vDPA devices there are, if it does not.
+    pub unlisted: Option<String>,
+    /// The same, where it may be waiting for somebody with the lock that changes need: then nothing is to be changed.
     pub stuck: Option<String>,
     /// What only some pools select by.
     acpi: AcpiIndexes,
@@ -111,6 +112,7 @@ fn look(
         others: BTreeMap::new(),
         vdpa: BTreeMap::new(),
         management: Vec::new(),
+        unlisted: None,
         stuck: None,
         acpi: AcpiIndexes::unread(host),
     };

@@ -81,6 +81,9 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Invento
     for (address, Unreadable { reason, .. }) in &survey.unreadable {
         inventory.remarks.insert(address.to_string(), format!("not readable: {reason}"));
     }
+    if let Some(reason) = &survey.unlisted {
+        inventory.remarks.insert("vDPA".to_owned(), format!("management devices not listed: {reason}"));
+    }
     // From before the proof: a pool that selects by isolation still says why it lost a device to it.
     let assigned = survey.assign(config);
     let mut survey = survey.clone();

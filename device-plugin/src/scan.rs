@@ -10,6 +10,7 @@ use doorbell_common::subdevice::{
     Access, Child, DeviceId, Effective, Eligible, Mediation, Parent, Registers, VirtualFunction,
 };
 use serde::Serialize;
+use tracing::warn;
 
 use crate::config::{Config, PoolName};
 use crate::discovery::{self, Assignment, Survey, Unreadable, Vf};
@@ -67,6 +68,9 @@ pub struct Row {
 /// Every sub-device, VFs first in bus order. Without a config no pool selects anything.
 pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec<Row>> {
     let mut survey = discovery::survey(host, page)?;
+    if let Some(reason) = &survey.unlisted {
+        warn!(reason, "vDPA management devices not listed");
+    }
     let assigned = config.map(|config| survey.assign(config)).unwrap_or_default();
     // Before the attach is asked for: a VF that is yet to be bound can't be attached.
     let plans = config.map(|config| prepare::plans(config, &survey)).unwrap_or_default();

@@ -8,10 +8,13 @@ mod running;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use doorbell_common::kernel::netlink::Heard;
+use doorbell_common::kernel::uevent::Uevent;
 use doorbell_common::subdevice::DeviceId;
-use node::{GOOD, Node, PF, Vf};
+use doorbell_device_plugin::discovery::{self, Touched};
+use node::{GOOD, Node, PAGE, PF, Vf};
 use running::{FAST, HEALTHY, List, REST, Running, UNHEALTHY, VFS, config, list};
 
 #[tokio::test]
@@ -148,4 +151,19 @@ async fn a_folder_that_is_made_anew_is_registered_in() {
     let mut fast = running.lists("fast").await;
     assert_eq!(fast.next().await, Some(list(&[(VFS[0], HEALTHY), (VFS[1], HEALTHY)])));
     running.ends().await;
+}
+
+#[test]
+fn of_the_vfs_that_were_not_touched_nothing_is_read_again_but_where_they_are() {
+    let node = Node::with(&[GOOD, Vf { group: 8, ..GOOD }, Vf { group: 9, ..GOOD }]);
+    let before = discovery::survey(&node.host(), PAGE).unwrap();
+    let mut touched = Touched::default();
+    let message = format!("bind@/devices/pci0000:00/{}\0SUBSYSTEM=pci\0", VFS[1]);
+    assert!(touched.add(&Uevent::parse(message.as_bytes()).unwrap()));
+    let host = node.host().recording();
+    let after = before.again(&host, PAGE, &touched).unwrap();
+    assert_eq!(after.vfs, before.vfs);
+    let read =
+        |vf: &str| host.recorded().contains_key(Path::new(&format!("/sys/bus/pci/devices/{vf}/config")));
+    assert_eq!(VFS.map(read), [false, true, false]);
 }

@@ -6,7 +6,6 @@ use doorbell_common::kernel::mdev;
 use doorbell_common::kernel::vdpa::{self, OnBus, VdpaDevice, VdpaError};
 use doorbell_common::kernel::vfio::Way;
 use doorbell_common::subdevice::{self, Access, Child, DeviceId, Eligible, Parent, Subject};
-use tracing::warn;
 
 use super::{Assignment, Other, Survey, VdpaOn};
 
@@ -16,7 +15,7 @@ impl Survey {
         let said =
             vdpa::management_devices(host).and_then(|management| Ok((management, vdpa::devices(host)?)));
         let (management, devices) = said.unwrap_or_else(|error| {
-            warn!(error = chain(&error), "vDPA management devices not listed");
+            self.unlisted = Some(chain(&error));
             if matches!(error, VdpaError::Stuck { .. }) {
                 self.stuck = Some(chain(&error));
             }

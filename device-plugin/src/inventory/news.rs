@@ -17,7 +17,7 @@ pub fn tell(before: Option<&Inventory>, now: &Inventory) {
     }
     for (parent, remark) in &now.remarks {
         if before.and_then(|before| before.remarks.get(parent)) != Some(remark) {
-            warn!(parent, remark);
+            warn!(of = parent, "{remark}");
         }
     }
     for (name, pool) in &now.pools {
