@@ -2,6 +2,7 @@
 //!
 //! The binary runs as a process of its own on the rig's host of files; three sandboxes ask for its one device.
 
+mod beside;
 mod killed;
 mod storm;
 

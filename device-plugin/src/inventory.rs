@@ -5,16 +5,15 @@ pub mod news;
 
 use std::collections::BTreeMap;
 
-use doorbell_common::host::{self, Host};
+use doorbell_common::host::Host;
 use doorbell_common::subdevice::{DeviceId, Eligible, Parent};
 
 use crate::config::{
     self, AllocationPolicy, Config, NodePermissions, PoolName, Registration, ResourcePrefix,
 };
 use crate::discovery::{self, Assignment, Survey, Unreadable};
-use crate::prepare::{Allocated, Settled};
+use crate::proof;
 use crate::runtime::{self, CdiChoice};
-use crate::{look, proof};
 
 /// All pools with their devices, and how they are handed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +49,6 @@ pub struct Pool {
     pub unhealthy: BTreeMap<DeviceId, String>,
     /// Devices that the pool selects and that are not advertised, with the reason.
     pub refused: BTreeMap<DeviceId, String>,
-}
-
-/// Prepares what the config asks for and lists what may be handed out. `allocated` is what the kubelet has given away.
-pub fn take(host: &Host, config: &Config, allocated: &Allocated, page: u64) -> host::Result<Inventory> {
-    let survey = discovery::survey(host, page)?;
-    let survey = look::prepared(host, config, survey, allocated, &mut Settled::default(), true, page)?;
-    Ok(list(host, config, &survey, page))
 }
 
 /// The inventory of a survey, its isolation confirmed first.

@@ -71,7 +71,7 @@ impl Seen {
         match cause {
             Cause::Touched(touched) => settled.forget(&survey, touched),
             Cause::Config(other) => {
-                settled.forget_what_changes(&survey, &config, other);
+                prepare::forget_what_changes(&mut settled, &survey, &config, other);
                 (config, withdraw) = (Arc::clone(other), true);
             }
             Cause::Resync => {
@@ -113,9 +113,17 @@ impl Seen {
     }
 }
 
+/// Prepares what the config asks for and lists what may be handed out, once. `allocated` is what the kubelet has given
+/// away.
+pub fn once(host: &Host, config: &Config, allocated: &Allocated, page: u64) -> host::Result<Inventory> {
+    let survey = discovery::survey(host, page)?;
+    let survey = prepared(host, config, survey, allocated, &mut Settled::default(), true, page)?;
+    Ok(inventory::list(host, config, &survey, page))
+}
+
 /// Brings about what the config wants that is not settled, after what it does not want any more was taken back, if
 /// `withdraw` says so. What the host has then.
-pub fn prepared(
+fn prepared(
     host: &Host,
     config: &Config,
     mut survey: Survey,

@@ -93,6 +93,16 @@ pub fn is_due(config: &Config, survey: &Survey, settled: &Settled) -> bool {
     new_pfs() || plans(config, survey).iter().any(due)
 }
 
+/// Has what another config wants otherwise prepared again.
+pub fn forget_what_changes(settled: &mut Settled, survey: &Survey, was: &Config, is: &Config) {
+    let (plans_were, plans_are) = (plans(was, survey), plans(is, survey));
+    let (vfs_were, vfs_are) = (vfs::wanted(was, survey, false), vfs::wanted(is, survey, false));
+    settled.keep(
+        |parent| survey.has(parent) && plans_were.get(parent) == plans_are.get(parent),
+        |pf| vfs_were.get(&pf) == vfs_are.get(&pf),
+    );
+}
+
 /// A bind then takes a lock that somebody waits with: for ever, as far as we know.
 fn is_stuck(survey: &Survey) -> bool {
     if let Some(reason) = &survey.stuck {

@@ -8,8 +8,6 @@ use std::collections::BTreeSet;
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::subdevice::Parent;
 
-use super::{plans, vfs};
-use crate::config::Config;
 use crate::discovery::{Survey, Touched};
 
 /// Parents and PFs that were prepared, or are as they are wanted.
@@ -37,12 +35,10 @@ impl Settled {
         self.pfs.retain(|pf| survey.pfs.iter().any(|there| there.address == *pf) && !went(*pf));
     }
 
-    /// Forgets what another config wants otherwise.
-    pub fn forget_what_changes(&mut self, survey: &Survey, was: &Config, is: &Config) {
-        let (plans_were, plans_are) = (plans(was, survey), plans(is, survey));
-        let (vfs_were, vfs_are) = (vfs::wanted(was, survey, false), vfs::wanted(is, survey, false));
-        self.parents.retain(|parent| survey.has(parent) && plans_were.get(parent) == plans_are.get(parent));
-        self.pfs.retain(|pf| vfs_were.get(pf) == vfs_are.get(pf));
+    /// Forgets parents and PFs of which these say no.
+    pub(super) fn keep(&mut self, parent: impl Fn(&Parent) -> bool, pf: impl Fn(PciAddress) -> bool) {
+        self.parents.retain(parent);
+        self.pfs.retain(|address| pf(*address));
     }
 
     /// Has what failed tried once more. Whether that is something to be taken back.

@@ -16,7 +16,8 @@ use std::path::PathBuf;
 
 use doorbell_common::host::Host;
 use doorbell_device_plugin::config::Config;
-use doorbell_device_plugin::inventory::{self, Inventory};
+use doorbell_device_plugin::inventory::Inventory;
+use doorbell_device_plugin::look;
 use doorbell_device_plugin::prepare::Allocated;
 
 pub(crate) const PF: &str = "0000:01:00.0";
@@ -176,7 +177,6 @@ impl Node {
     /// The same on a kernel with pages of another size.
     pub(crate) fn inventory_with(&self, config: &str, page: u64) -> Inventory {
         let allocated = Allocated::To(BTreeMap::new());
-        inventory::take(&self.host(), &Config::parse("pools.yaml", config).unwrap(), &allocated, page)
-            .unwrap()
+        look::once(&self.host(), &Config::parse("pools.yaml", config).unwrap(), &allocated, page).unwrap()
     }
 }

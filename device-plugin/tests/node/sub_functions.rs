@@ -5,7 +5,8 @@ use std::path::Path;
 
 use doorbell_device_plugin::captured::Root;
 use doorbell_device_plugin::config::Config;
-use doorbell_device_plugin::inventory::{self, Inventory};
+use doorbell_device_plugin::inventory::Inventory;
+use doorbell_device_plugin::look;
 use doorbell_device_plugin::prepare::Allocated;
 
 /// A pool for each.
@@ -27,5 +28,5 @@ pub(crate) fn root() -> Root {
 /// What the plugin would advertise there.
 pub(crate) fn inventory(root: &Root, config: &str) -> Inventory {
     let config = Config::parse("pools.yaml", config).unwrap();
-    inventory::take(&root.host, &config, &Allocated::To(BTreeMap::new()), root.page).unwrap()
+    look::once(&root.host, &config, &Allocated::To(BTreeMap::new()), root.page).unwrap()
 }
