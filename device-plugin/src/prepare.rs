@@ -3,7 +3,7 @@
 //! Only pools with a `prepare` section change the host, and only what their selectors name. What fails is reported
 //! and leaves its device unadvertised; the rest goes on. Each change is on record before it is made ([`made`]) and only
 //! what nobody uses is changed ([`free`]); a start after a kill goes on where the last one was, and another config first
-//! takes back what no pool wants any more ([`withdraw`]). What comes later is prepared once ([`Settled`]).
+//! takes back what no pool wants any more ([`mod@withdraw`]). What comes later is prepared once ([`Settled`]).
 
 pub mod free;
 mod made;
