@@ -7,12 +7,12 @@ mod killed;
 mod storm;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use doorbell_common::host::Host;
 use doorbell_common::kernel::link::{self as kernel_link, Link};
 use doorbell_common::kernel::netns::Netns;
 use serde_json::{Value, json};
@@ -24,6 +24,20 @@ use crate::rig::{Rig, id, link, name};
 const SANDBOXES: [&str; 3] = ["c1", "c2", "c3"];
 /// A step that no call has.
 const NEVER: u64 = u64::MAX;
+
+/// The root folder of the host that a call is about.
+const ROOT: &str = "DOORBELL_ROOT";
+
+/// The binary, on a host of files: this program as a process of its own, with the protocol's environment and stdin.
+#[test]
+#[ignore = "it is what the other tests start"]
+fn a_call() {
+    let mut stdin = Vec::new();
+    std::io::stdin().read_to_end(&mut stdin).unwrap();
+    let variable = |name: &str| std::env::var(name).ok();
+    let answer = crate::answer(&Host::at(variable(ROOT).unwrap()), variable, &stdin);
+    std::process::exit(i32::from(answer.is_err()));
+}
 
 /// A host with one device, and sandboxes that ask for it.
 struct World {
@@ -68,9 +82,9 @@ impl World {
     /// Starts a call, which ends at that step.
     fn start(&self, sandbox: &str, verb: &str, conf: &Value, step: u64) -> Child {
         self.shows();
-        let at: PathBuf = std::env::current_exe().unwrap().parent().unwrap().join("../examples/at");
-        let mut child = Command::new(at)
-            .arg(self.node.rig.host.path("/"))
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "faults::a_call", "--ignored", "--nocapture"])
+            .env(ROOT, self.node.rig.host.path("/"))
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", sandbox)
             .env("CNI_NETNS", netns(sandbox))
