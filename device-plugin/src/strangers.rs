@@ -45,6 +45,11 @@ pub async fn keep(
     strangers: watch::Sender<Strangers>,
     closing: CancellationToken,
 ) -> Result<()> {
+    if !process::are_open(&host) {
+        warn!(
+            "who has a device open is not seen, it may be handed out: other processes are closed to us (is CAP_SYS_PTRACE missing?)"
+        );
+    }
     closing.run_until_cancelled_owned(rounds(host, inventory, strangers)).await.unwrap_or(Ok(()))
 }
 

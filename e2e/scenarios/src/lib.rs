@@ -5,6 +5,7 @@
 //! machine; [`rig`] is what a scenario is told with.
 
 mod busy;
+mod capabilities;
 mod chain;
 mod granularity;
 mod guards;
@@ -63,7 +64,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 36] = [
+pub const SCENARIOS: [Scenario; 37] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -97,6 +98,7 @@ pub const SCENARIOS: [Scenario; 36] = [
     scenario!(igb::igb on Machine::new([Pf::igb()])),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
+    scenario!(capabilities::capabilities on Machine::new([Pf::virtio_page_per_vq(2)?])),
     scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),
     scenario!(killed::killed_making on Machine::new([Pf::virtio_page_per_vq(1)?])),
     scenario!(killed::killed_taking_back on Machine::new([Pf::virtio_page_per_vq(1)?])),

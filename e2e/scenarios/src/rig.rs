@@ -6,6 +6,7 @@ pub(crate) mod node;
 pub(crate) mod outside;
 pub(crate) mod plugin;
 pub(crate) mod pods;
+pub(crate) mod stranger;
 pub(crate) mod times;
 
 use std::time::Duration;

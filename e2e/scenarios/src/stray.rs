@@ -1,20 +1,18 @@
 //! A process that no pod is has a device open: the device is unhealthy as long as it has, and nothing is taken away
 //! under it.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::{sriov, vdpa};
 use doorbell_common::subdevice::DeviceId;
-use tokio::process::{Child, Command};
 
 use crate::Story;
 use crate::rig::WITHIN;
 use crate::rig::node::{Node, vdpa_modules};
 use crate::rig::plugin::{self, FAST, OTHER, Plugin, WITHOUT};
-use crate::rig::pods;
+use crate::rig::{pods, stranger};
 
 const PF: &str = "0000:01:00.0";
 const CONFIG: &str = "\
@@ -38,18 +36,18 @@ pub(crate) async fn stray(story: Story) -> Result<()> {
     let id: DeviceId = HELD.parse()?;
     let own = pods::described(&id)?.nodes.own().context("no node")?.to_owned();
 
-    let stray = hold(&own)?;
+    let stray = stranger::hold(&own)?;
     let pid = stray.id().context("the stray process has ended")?;
     kubelet.wait_allocatable(FAST, 1, WITHIN).await?;
     let refused = plugin::allocate("fast", HELD).await?.err().context("a held device was allocated")?;
     let reason = format!("{HELD} is unhealthy: {own} is in use by process {pid} (sleep), and no pod has it");
     ensure!(refused.message() == reason, "{refused:?}");
     story.tell(format!("with {own} open in a stray process one device is left; Allocate says: {reason}"));
-    end(stray).await?;
+    stranger::end(stray).await?;
     kubelet.wait_allocatable(FAST, 2, WITHIN).await?;
     story.tell("once it has ended, both are there again");
 
-    let stray = hold(&own)?;
+    let stray = stranger::hold(&own)?;
     kubelet.wait_allocatable(FAST, 1, WITHIN).await?;
     running.terminate().await?;
     let asked = Instant::now();
@@ -65,7 +63,7 @@ pub(crate) async fn stray(story: Story) -> Result<()> {
     ));
     running.terminate().await?;
 
-    end(stray).await?;
+    stranger::end(stray).await?;
     let running = Plugin::start(WITHOUT).await?;
     kubelet.wait_registrations(OTHER, 2, AT_ONCE).await?;
     ensure!(vfs(&host)? == 0 && vdpa::list(&host)?.is_empty(), "not all is taken back");
@@ -80,17 +78,4 @@ fn vfs(host: &Host) -> Result<usize> {
     let pfs = sriov::pfs(host)?;
     let pf = pfs.iter().find(|pf| pf.address.to_string() == PF).context("the PF is gone")?;
     Ok(pf.vfs.len())
-}
-
-fn hold(node: &str) -> Result<Child> {
-    Command::new("sh")
-        .args(["-c", &format!("exec 3<>{node}; exec sleep 600")])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .context("start a process that holds the node")
-}
-
-async fn end(mut stray: Child) -> Result<()> {
-    stray.kill().await.context("end the stray process")
 }

@@ -115,6 +115,11 @@ fn simulators_and_mdevs_are_made_opened_and_taken_back() {
 }
 
 #[test]
+fn three_capabilities_are_enough_and_each_is_needed() {
+    scenario("capabilities");
+}
+
+#[test]
 fn a_device_that_a_stranger_holds_is_unhealthy_and_nothing_is_taken_away_under_it() {
     scenario("stray");
 }
