@@ -45,7 +45,7 @@ pub async fn keep(
     strangers: watch::Sender<Strangers>,
     closing: CancellationToken,
 ) -> Result<()> {
-    if !process::are_open(&host) {
+    if !process::open_files_show(&host) {
         warn!(
             "who has a device open is not seen, it may be handed out: other processes are closed to us (is CAP_SYS_PTRACE missing?)"
         );

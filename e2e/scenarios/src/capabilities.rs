@@ -1,5 +1,5 @@
-//! Which capabilities the plugin needs: as uid 0 with three and no other it does all of its work, and without each of
-//! them something fails, which says so.
+//! Which capabilities the plugin needs: as uid 0 with three and no other it serves a pool that it makes vDPA devices for,
+//! from making its VFs to taking them back; without each of the three something fails, which says so.
 
 use anyhow::{Context, Result, ensure};
 use doorbell_common::claim;
@@ -12,7 +12,6 @@ use crate::rig::node::{Node, vdpa_modules};
 use crate::rig::plugin::{self, FAST, OTHER, Plugin, WITHOUT};
 use crate::rig::{WITHIN, pods, stranger};
 
-/// vDPA devices on VFs: that asks for everything which `run` does to a host.
 const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1
 pools:
@@ -28,13 +27,14 @@ const NET_ADMIN: &str = "+net_admin";
 const SYS_ADMIN: &str = "+sys_admin";
 /// Sees what other processes have open.
 const SYS_PTRACE: &str = "+sys_ptrace";
+const ALL: [&str; 3] = [NET_ADMIN, SYS_ADMIN, SYS_PTRACE];
 
 pub(crate) async fn capabilities(story: Story) -> Result<()> {
     let node = Node::start().await?;
     let kubelet = &node.kubelet;
     vdpa_modules().await?;
 
-    let running = start_with(&[NET_ADMIN, SYS_ADMIN, SYS_PTRACE], CONFIG).await?;
+    let running = start_with(&ALL, CONFIG).await?;
     kubelet.wait_allocatable(FAST, 2, WITHIN).await?;
     let pod = kubelet.run_pod(pods::probing("a", FAST, "10.9.0.11"), WITHIN).await?;
     let device = pods::device(kubelet, &pod, FAST)?;
@@ -64,7 +64,7 @@ pub(crate) async fn capabilities(story: Story) -> Result<()> {
     blind.terminate().await?;
     stranger::end(stray).await?;
 
-    take_back(kubelet, 1).await?;
+    take_back(kubelet).await?;
     let refused = start_with(&[SYS_ADMIN, SYS_PTRACE], CONFIG).await?;
     let line = refused.logged(&["not prepared", VF]).await?;
     ensure!(line.contains("not permitted"), "{line}");
@@ -72,7 +72,7 @@ pub(crate) async fn capabilities(story: Story) -> Result<()> {
     story.tell(format!("without NET_ADMIN no vDPA device is made: {line}"));
     refused.terminate().await?;
 
-    take_back(kubelet, 2).await?;
+    take_back(kubelet).await?;
     let refused = start_with(&[NET_ADMIN, SYS_PTRACE], CONFIG).await?;
     let line = refused.logged(&["64 bytes"]).await?;
     story.tell(format!("without SYS_ADMIN no doorbell is found: {line}"));
@@ -87,10 +87,14 @@ async fn start_with(capabilities: &[&str], config: &str) -> Result<Plugin> {
         .await
 }
 
-/// Has a plugin with all capabilities take back what was made.
-async fn take_back(kubelet: &Kubelet, registrations: u64) -> Result<()> {
-    let running = Plugin::start(WITHOUT).await?;
-    kubelet.wait_registrations(OTHER, registrations, WITHIN).await?;
+/// Has a plugin with all three take back what was made: by the time that it is registered, it has.
+async fn take_back(kubelet: &Kubelet) -> Result<()> {
+    let before = kubelet.registrations(OTHER);
+    let running = start_with(&ALL, WITHOUT).await?;
+    kubelet.wait_registrations(OTHER, before + 1, WITHIN).await?;
     running.terminate().await?;
+    let host = Host::real();
+    ensure!(vdpa::list(&host)?.is_empty(), "vDPA devices are left: {:?}", vdpa::list(&host)?);
+    ensure!(host.list("/var/lib/doorbell/made")?.is_empty(), "records are left");
     Ok(())
 }

@@ -43,7 +43,7 @@ pub fn holders(host: &Host, nodes: &BTreeSet<&str>) -> BTreeMap<String, Process>
 /// Whether the kernel lets us see what other processes have open; it does not without CAP_SYS_PTRACE (proc_pid_fd(5)).
 /// Asked of the first process, which may do more than we then could, by its link that is always there and as guarded.
 #[must_use]
-pub fn are_open(host: &Host) -> bool {
+pub fn open_files_show(host: &Host) -> bool {
     let program = host.unrecorded().link_name(format!("{PROC}/1/exe"));
     !matches!(program, Err(error) if error.kind() == ErrorKind::PermissionDenied)
 }
