@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
 use doorbell_device_plugin::config::{Config, ConfigError};
+use doorbell_device_plugin::proof::prover;
 use doorbell_device_plugin::{explain, run, scan};
 use tracing_subscriber::EnvFilter;
 
@@ -28,6 +29,8 @@ enum Command {
         #[arg(long, default_value = "/etc/doorbell/config.yaml")]
         config: PathBuf,
     },
+    /// Attaches VFs for a `run` that may open no device node, when it asks. Needs no config and changes nothing else.
+    Prove,
     /// Shows every sub-device, its verdicts, and why it is or isn't advertised. Makes, binds and advertises nothing.
     Scan {
         #[command(flatten)]
@@ -100,6 +103,7 @@ fn work(command: Command) -> Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run::run(host, file, config, page))
         }
+        Command::Prove => match prover::serve(&Root::this()?.host)? {},
         Command::Scan { subject, output } => {
             let (root, config) = subject.open()?;
             let rows = scan::rows(&root.host, config.as_ref(), root.page).context("scan")?;

@@ -2,7 +2,11 @@
 //!
 //! Without interrupt remapping a VF looks isolated in every file of sysfs; only attaching it shows the difference. The
 //! attach opens its group, or the VF itself where the kernel has no groups, and that resets it. So it is done on a VF
-//! that nobody holds, once: whether interrupts are remapped does not change while the node runs.
+//! that nobody holds, once: whether interrupts are remapped does not change while the node runs. A container that is not
+//! privileged may open no device: then the [`prover`] beside it does that one thing.
+
+pub mod prover;
+mod shown;
 
 use std::collections::BTreeMap;
 
@@ -14,21 +18,14 @@ use doorbell_common::kernel::boot;
 use doorbell_common::kernel::iommu::GroupId;
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::trial::{self, TrialError};
+use nix::errno::Errno;
 
 use crate::discovery::{Survey, Vf};
+use shown::Proof;
 
 /// A file a PF whose VFs attach, with the boot in which they did. Not below /run, which somebody may empty while every
 /// VF is in use and none could be attached to show it again.
 const FOLDER: &str = "/var/lib/doorbell/attaches";
-
-/// What an attach showed of a PF's VFs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Proof {
-    Attaches,
-    Fails(String),
-    /// No VF of the PF could be opened.
-    Untried(String),
-}
 
 /// Confirms, or takes back, the isolation verdict of every VF. Only VFs that `may_open` has are opened: the others are
 /// somebody else's to use.
@@ -115,16 +112,18 @@ pub fn attach_and_keep(
     }
 }
 
+/// By ourselves, or by the prover where we may open no device node.
 fn attach(host: &Host, address: PciAddress, group: GroupId) -> Proof {
     match trial::attach(host, address, group) {
-        Ok(()) => Proof::Attaches,
-        Err(error) if error.is_busy() => Proof::Untried("every VF of its PF is in use".to_owned()),
-        // What was not opened says nothing of interrupts.
-        Err(error @ (TrialError::Open { .. } | TrialError::Nodes(_) | TrialError::NotReal)) => {
-            Proof::Untried(chain(&error))
-        }
-        Err(error) => Proof::Fails(chain(&error)),
+        Err(error) if is_denied(&error) => prover::ask(host, address)
+            .unwrap_or_else(|no_answer| Proof::Untried(format!("{}; {no_answer}", chain(&error)))),
+        attached => attached.into(),
     }
+}
+
+/// Whether the device cgroup turned us away: the file's mode would be EACCES.
+fn is_denied(error: &TrialError) -> bool {
+    matches!(error, TrialError::Open { source, .. } if source.raw_os_error() == Some(Errno::EPERM as i32))
 }
 
 #[cfg(test)]
