@@ -20,6 +20,7 @@ mod main_job;
 mod memlock;
 mod netdevs;
 mod power_cycle;
+mod prover;
 mod reboot;
 mod refusals;
 mod rig;
@@ -64,7 +65,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 37] = [
+pub const SCENARIOS: [Scenario; 38] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -99,6 +100,7 @@ pub const SCENARIOS: [Scenario; 37] = [
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
     scenario!(capabilities::capabilities on Machine::new([Pf::virtio_page_per_vq(2)?])),
+    scenario!(prover::unprivileged on Machine::new([Pf::virtio(4)?])),
     scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),
     scenario!(killed::killed_making on Machine::new([Pf::virtio_page_per_vq(1)?])),
     scenario!(killed::killed_taking_back on Machine::new([Pf::virtio_page_per_vq(1)?])),

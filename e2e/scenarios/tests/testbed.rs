@@ -198,3 +198,8 @@ fn the_kubelets_plugin_watcher_finds_the_pools() {
 fn whatever_happens_the_node_is_as_it_was() {
     scenario("storm");
 }
+
+#[test]
+fn a_plugin_that_may_open_no_device_node_has_the_prover_attach() {
+    scenario("unprivileged");
+}
