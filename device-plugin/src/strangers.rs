@@ -58,13 +58,17 @@ async fn rounds(
     mut inventory: watch::Receiver<Arc<Inventory>>,
     strangers: watch::Sender<Strangers>,
 ) -> Result<()> {
+    // Said when it begins, not at each look.
+    let mut watched = true;
     loop {
         let now = Arc::clone(&inventory.borrow_and_update());
         let nodes = nodes(&host, &now);
         // Armed before the look: what is opened in between is an event.
-        let events = arm(&host, &nodes).inspect_err(|error| {
+        let events = arm(&host, &nodes);
+        if let (Err(error), true) = (&events, watched) {
             warn!(error = format!("{error:#}"), "device nodes are not watched, looking at them now and then");
-        });
+        }
+        watched = events.is_ok();
         let found = look(&host, &nodes).await;
         let again = !found.is_empty() || events.is_err();
         strangers.send_if_modified(|before| {

@@ -12,10 +12,9 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::Story;
-use crate::rig::WITHIN;
 use crate::rig::node::{BIN, Node};
 use crate::rig::plugin::{self, CONFIG, FAST, Plugin};
-use crate::rig::{outside, pods};
+use crate::rig::{WITHIN, outside, pods, stranger};
 
 const POOLS: &str = "\
 apiVersion: doorbell.dev/v1
@@ -25,6 +24,7 @@ pools:
   select: {pfNames: ['0000:01:00.0#0-0']}
   prepare: {numVfs: 4}
 ";
+const VF: &str = "0000:01:00.1";
 const OUTSIDE: &str = "0000:01:00.4";
 const BUNDLE: &str = "/run/unprivileged";
 const SHARED: &str = "/run/doorbell-prover";
@@ -46,7 +46,7 @@ pub(crate) async fn unprivileged(story: Story) -> Result<()> {
     let alone = start().await?;
     let line = alone.logged(&["the prover at", "does not answer"]).await?;
     ensure!(line.contains("EPERM") || line.contains("not permitted"), "{line}");
-    let allocatable = kubelet.view().resources.get(FAST).map_or(0, |resource| resource.allocatable());
+    let allocatable = kubelet.view().resources.get(FAST).map_or(0, e2e_kubelet::ResourceView::allocatable);
     ensure!(allocatable == 0, "{allocatable} devices are advertised that nobody attached");
     story.tell(format!(
         "in a container that is not privileged, without the prover, nothing is advertised: {line}"
@@ -65,6 +65,15 @@ pub(crate) async fn unprivileged(story: Story) -> Result<()> {
     outside::set_up(OUTSIDE).await?;
     ring(kubelet).await?;
     story.tell("with it the VF is proven, and a pod rang its doorbell");
+
+    let node = pods::vfio_nodes(&VF.parse()?)?.own().to_owned();
+    let stray = stranger::hold(&node)?;
+    kubelet.wait_allocatable(FAST, 0, WITHIN).await?;
+    stranger::end(stray).await?;
+    kubelet.wait_allocatable(FAST, 1, WITHIN).await?;
+    let unwatched = running.warnings().iter().filter(|line| line.contains("nodes are not watched")).count();
+    ensure!(unwatched == 1, "said {unwatched} times that nodes are not watched");
+    story.tell(format!("who else opens {node} is seen without a watch on it, which is said once"));
     let ended = running.terminate().await?;
     ensure!(ended.success(), "the plugin ended with {ended}");
     prover.kill().await?;
