@@ -27,7 +27,7 @@ pub const SOCKET: &str = "/run/doorbell-prover/socket";
 /// The two containers start together.
 const LISTENS_WITHIN: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
-/// Opening and closing a VF are two resets of it, each of a second at most.
+/// By its own node, opening and closing a VF are two resets of it, each of a second at most.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// Who has connected asks at once.
 const ASKS_WITHIN: Duration = Duration::from_secs(1);
@@ -68,20 +68,19 @@ fn answer(host: &Host, stream: &UnixStream) -> io::Result<()> {
 }
 
 fn attach(host: &Host, asked: &str) -> Proof {
-    let untried = |reason: String| Proof::Untried(reason);
     let Ok(address) = asked.parse::<PciAddress>() else {
-        return untried(format!("{asked:?} is no PCI address"));
+        return Proof::Untried(format!("{asked:?} is no PCI address"));
     };
     // A PF's driver may be the host's network; no PF is opened, whoever asks.
     match sriov::pf_of(host, address) {
         Ok(Some(_)) => {}
-        Ok(None) => return untried(format!("{address} is no VF")),
-        Err(error) => return untried(error.to_string()),
+        Ok(None) => return Proof::Untried(format!("{address} is no VF")),
+        Err(error) => return Proof::Untried(error.to_string()),
     }
     match iommu::group_of(host, address) {
         Ok(Some(group)) => trial::attach(host, address, group).into(),
-        Ok(None) => untried(format!("{address} has no IOMMU group")),
-        Err(error) => untried(error.to_string()),
+        Ok(None) => Proof::Untried(format!("{address} has no IOMMU group")),
+        Err(error) => Proof::Untried(error.to_string()),
     }
 }
 
