@@ -5,8 +5,8 @@
 //! the kubelet, [`preferred`] advises which to take, [`allocate`] hands it out. [`runtime`] says whether the node takes
 //! CDI names, [`guard`] stands before each hand-out and each start of a container, [`kubelet`] keeps all of that
 //! registered. [`live`] keeps the inventory true by a [`look`] at what changed: [`heard`] from the kernel, [`reload`]ed
-//! from the config, [`strangers`] and [`links`] besides. [`run`], [`scan`] and [`explain`] are the commands, [`captured`]
-//! the hosts that the last two can look at.
+//! from the config, [`strangers`] and [`links`] besides. [`prover`] opens device nodes where the plugin may not. [`run`],
+//! [`scan`] and [`explain`] are the commands, [`captured`] the hosts that the last two can look at.
 
 pub mod advertise;
 pub mod allocate;
@@ -25,6 +25,7 @@ pub mod look;
 pub mod preferred;
 pub mod prepare;
 pub mod proof;
+pub mod prover;
 pub mod publish;
 pub mod quiet;
 pub mod reload;

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
 use doorbell_device_plugin::config::{Config, ConfigError};
-use doorbell_device_plugin::proof::prover;
+use doorbell_device_plugin::prover;
 use doorbell_device_plugin::{explain, run, scan};
 use tracing_subscriber::EnvFilter;
 

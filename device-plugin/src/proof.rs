@@ -2,11 +2,7 @@
 //!
 //! Without interrupt remapping a VF looks isolated in every file of sysfs; only attaching it shows the difference. The
 //! attach opens its group, or the VF itself where the kernel has no groups, and that resets it. So it is done on a VF
-//! that nobody holds, once: whether interrupts are remapped does not change while the node runs. A container that is not
-//! privileged may open no device: then the [`prover`] beside it does that one thing.
-
-pub mod prover;
-mod shown;
+//! that nobody holds, once: whether interrupts are remapped does not change while the node runs.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +13,9 @@ use doorbell_common::isolation::{Isolation, Refusal};
 use doorbell_common::kernel::boot;
 use doorbell_common::kernel::iommu::GroupId;
 use doorbell_common::kernel::pci::PciAddress;
-use doorbell_common::trial::{self, TrialError};
-use nix::errno::Errno;
 
 use crate::discovery::{Survey, Vf};
-use shown::Proof;
+use crate::prover::attach::{Proof, attach};
 
 /// A file a PF whose VFs attach, with the boot in which they did. Not below /run, which somebody may empty while every
 /// VF is in use and none could be attached to show it again.
@@ -109,31 +103,5 @@ pub fn attach_and_keep(
     match attach(host, address, group) {
         Proof::Attaches => keep(host, pf).map_err(|error| chain(&error)),
         Proof::Fails(reason) | Proof::Untried(reason) => Err(reason),
-    }
-}
-
-/// By ourselves, or by the prover where we may open no device node.
-fn attach(host: &Host, address: PciAddress, group: GroupId) -> Proof {
-    match trial::attach(host, address, group) {
-        Err(error) if is_denied(&error) => prover::ask(host, address)
-            .unwrap_or_else(|no_answer| Proof::Untried(format!("{}; {no_answer}", chain(&error)))),
-        attached => attached.into(),
-    }
-}
-
-/// Whether the device cgroup turned us away: the file's mode would be EACCES.
-fn is_denied(error: &TrialError) -> bool {
-    matches!(error, TrialError::Open { source, .. } if source.raw_os_error() == Some(Errno::EPERM as i32))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_captured_tree_leaves_the_attach_untried() {
-        let tree = tempfile::tempdir().unwrap();
-        let proof = attach(&Host::at(tree.path()), "0000:01:00.1".parse().unwrap(), GroupId(7));
-        assert_eq!(proof, Proof::Untried("a captured tree has no device nodes to open".to_owned()));
     }
 }

@@ -4,9 +4,7 @@
 //! ends it: a bounded wait is no undo. So it is shown first that nobody has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
 
 use doorbell_common::allocation;
 use doorbell_common::claim;
@@ -16,9 +14,9 @@ use doorbell_common::kernel::vdpa::{BusDriver, VdpaName};
 use doorbell_common::kernel::{auxiliary, block, iommu, mdev, net, pci, process, vdpa, vfio};
 use doorbell_common::subdevice::{self, Child, DeviceId, Parent};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 
 use super::made::Made;
+use crate::prover::open::open;
 
 /// What the kubelet says of devices that it has given away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,9 +100,8 @@ fn unheld(host: &Host, node: &str, may_open: bool) -> Result<(), String> {
     if !may_open {
         return Ok(());
     }
-    // A group and a vDPA device are opened by one at a time. The latter is reset by it, and nobody's.
-    match File::options().read(true).write(true).open(host.path(node)) {
-        Ok(_) => Ok(()),
+    match open(host, node) {
+        Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
             Err(format!("{node} is in use by a process that is not seen from here"))
@@ -202,11 +199,10 @@ fn unused(host: &Host, parent: &Parent, child: &Child, may_open: bool) -> Result
     disks.iter().filter(|_| may_open).try_for_each(|disk| unmounted(host, disk))
 }
 
-/// The kernel gives a disk to one at a time who asks for that, as file systems do; O_EXCL asks without taking it.
 fn unmounted(host: &Host, disk: &str) -> Result<(), String> {
     let node = block::node(disk);
-    match File::options().read(true).custom_flags(OFlag::O_EXCL.bits()).open(host.path(&node)) {
-        Ok(_) => Ok(()),
+    match open(host, &node) {
+        Ok(()) => Ok(()),
         Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
             Err(format!("the host has {node} in use (mounted?)"))
         }

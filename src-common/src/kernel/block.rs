@@ -16,3 +16,28 @@ pub fn disks(host: &Host, device: &str) -> host::Result<Vec<String>> {
 pub fn node(disk: &str) -> String {
     format!("/dev/{disk}")
 }
+
+/// Whether the kernel has a disk of that name.
+#[must_use]
+pub fn is_disk(host: &Host, name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('.')
+        && !name.contains('/')
+        && host.exists(format!("/sys/class/block/{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_one_that_the_kernel_has_by_that_very_name() {
+        let tree = tempfile::tempdir().unwrap();
+        let host = Host::at(tree.path());
+        host.make_folder("/sys/class/block/vda").unwrap();
+        assert!(is_disk(&host, "vda"));
+        for name in ["", ".", "..", "vdb", "vda/", "../block/vda"] {
+            assert!(!is_disk(&host, name), "{name:?}");
+        }
+    }
+}

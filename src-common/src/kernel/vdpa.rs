@@ -16,7 +16,7 @@ mod netlink;
 
 pub use bind::{BindError, BusDriver, autoprobe, bind, set_autoprobe, unbind};
 pub use bus::{OnBus, children_of, find, list};
-pub use child::{ChildError, node, virtio_child};
+pub use child::{ChildError, is_node, node, virtio_child};
 pub use config::{BlockConfig, ClassConfig, Config, NetworkConfig};
 pub use managed::{NewDevice, VdpaDevice};
 pub use management::{BadHandle, ManagementDevice, ManagementHandle};

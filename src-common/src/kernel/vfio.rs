@@ -153,6 +153,18 @@ pub fn noiommu_node(group: GroupId) -> String {
     format!("/dev/vfio/noiommu-{group}")
 }
 
+/// Whether a path is a device's own node: `/dev/vfio/7`, `/dev/vfio/noiommu-7` or `/dev/vfio/devices/vfio3`.
+#[must_use]
+pub fn is_node(path: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let rest = path.strip_prefix("/dev/vfio/");
+    rest.is_some_and(|rest| {
+        number(rest)
+            || rest.strip_prefix("noiommu-").is_some_and(number)
+            || rest.strip_prefix("devices/vfio").is_some_and(number)
+    })
+}
+
 /// Whether a VFIO driver holds the function: any driver that made a `vfio-dev` child, because variant drivers
 /// (virtio_vfio_pci, mlx5_vfio_pci, …) serve the same nodes under other names.
 pub fn is_bound(host: &Host, address: PciAddress) -> host::Result<bool> {

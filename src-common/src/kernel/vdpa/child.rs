@@ -58,6 +58,13 @@ pub fn node(host: &Host, name: &VdpaName) -> Result<String, ChildError> {
     if host.exists(&node) { Ok(node) } else { Err(ChildError::Absent(node)) }
 }
 
+/// Whether a path is such a node.
+#[must_use]
+pub fn is_node(path: &str) -> bool {
+    let number = path.strip_prefix("/dev/vhost-vdpa-");
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Folder of the virtio device that virtio_vdpa made of a device: `/sys/devices/…/0000:01:00.1/virtio5`. A netdev of it
 /// shows below `net/` there.
 ///
