@@ -162,11 +162,17 @@ fn container_config(
         container_path: mount.container_path.clone(),
         host_path: mount.host_path.clone(),
         readonly: mount.read_only,
+        propagation: api::MountPropagation::PropagationPrivate as i32,
     });
+    let propagation = |follows| match follows {
+        true => api::MountPropagation::PropagationHostToContainer,
+        false => api::MountPropagation::PropagationPrivate,
+    };
     let own = container.mounts.iter().map(|mount| api::Mount {
         container_path: mount.container.display().to_string(),
         host_path: mount.host.display().to_string(),
         readonly: mount.read_only,
+        propagation: propagation(mount.follows) as i32,
     });
     let devices = options.devices.iter().map(|device| api::Device {
         container_path: device.container_path.clone(),
@@ -193,18 +199,19 @@ fn container_config(
 
 /// What a BestEffort pod's container gets of the kubelet.
 fn linux(pod: &PodSpec, container: &ContainerSpec) -> api::LinuxContainerConfig {
-    let network = if pod.host_network { api::NamespaceMode::Node } else { api::NamespaceMode::Pod };
     let paths = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
     api::LinuxContainerConfig {
         resources: Some(api::LinuxContainerResources { cpu_shares: 2, oom_score_adj: 1000 }),
         security_context: Some(api::LinuxContainerSecurityContext {
             capabilities: Some(api::Capability {
                 add_capabilities: container.capabilities.clone(),
-                drop_capabilities: Vec::new(),
+                drop_capabilities: container.dropped.clone(),
             }),
-            namespace_options: Some(namespaces(network)),
+            privileged: container.privileged,
+            namespace_options: Some(namespaces(pod)),
             run_as_user: container.user.map(|id| api::Int64Value { value: id.into() }),
             run_as_group: container.group.map(|id| api::Int64Value { value: id.into() }),
+            readonly_rootfs: container.read_only_root,
             masked_paths: paths(&MASKED),
             readonly_paths: paths(&READ_ONLY),
         }),

@@ -122,7 +122,12 @@ impl Containerd {
             }
         }
         let containerd = Self { config, child };
-        containerd.import_image().await?;
+        let sandbox_image = &containerd.config.sandbox_image;
+        let archive = &containerd.config.image_archive;
+        let cri = Cri::connect(&containerd.socket(), CALL_LIMIT).await?;
+        if archive.exists() && !cri.has_image(sandbox_image).await? {
+            containerd.import_image(archive).await?;
+        }
         Ok(containerd)
     }
 
@@ -144,13 +149,10 @@ impl Containerd {
         self.config.clone()
     }
 
-    async fn import_image(&self) -> Result<(), ContainerdError> {
-        let (config, archive) = (&self.config, &self.config.image_archive);
-        let cri = Cri::connect(&self.socket(), CALL_LIMIT).await?;
-        if cri.has_image(&config.sandbox_image).await? || !archive.exists() {
-            return Ok(());
-        }
-        let refused = |reason: String| ContainerdError::Import { archive: archive.clone(), reason };
+    /// Imports an image from a docker archive.
+    pub async fn import_image(&self, archive: &Path) -> Result<(), ContainerdError> {
+        let config = &self.config;
+        let refused = |reason: String| ContainerdError::Import { archive: archive.to_owned(), reason };
         // `ctr` lies beside containerd. What the CRI may see is in the namespace k8s.io.
         let import = Command::new(config.binary.with_file_name("ctr"))
             .arg("--address")

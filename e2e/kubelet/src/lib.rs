@@ -20,6 +20,7 @@ mod knobs;
 mod kubelet;
 mod lifecycle;
 mod logs;
+mod manifest;
 mod plugin;
 mod pod;
 mod podresources;
@@ -45,6 +46,7 @@ pub use crate::{
     kubelet::{Kubelet, StartError},
     lifecycle::PodError,
     logs::LogError,
+    manifest::{Manifest, ManifestError},
     pod::{ContainerSpec, DEFAULT_IMAGE, HostMount, PodSpec, PodUid},
     prestart::PreStartError,
     reboot::RebootError,

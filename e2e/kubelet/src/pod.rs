@@ -58,6 +58,8 @@ pub struct PodSpec {
     pub containers: Vec<ContainerSpec>,
     /// Shares the host's network namespace: the runtime then calls no CNI.
     pub host_network: bool,
+    /// Sees the host's processes.
+    pub host_pid: bool,
     /// The RuntimeClass's handler; empty for the runtime's default.
     pub runtime_handler: String,
 }
@@ -72,6 +74,7 @@ impl PodSpec {
             init_containers: Vec::new(),
             containers: Vec::new(),
             host_network: false,
+            host_pid: false,
             runtime_handler: String::new(),
         }
     }
@@ -108,6 +111,13 @@ impl PodSpec {
     #[must_use]
     pub fn host_network(mut self) -> Self {
         self.host_network = true;
+        self
+    }
+
+    /// Sees the host's processes.
+    #[must_use]
+    pub fn host_pid(mut self) -> Self {
+        self.host_pid = true;
         self
     }
 
@@ -159,6 +169,12 @@ pub struct ContainerSpec {
     pub resources: BTreeMap<String, usize>,
     /// Capabilities beyond the runtime's default set.
     pub capabilities: Vec<String>,
+    /// Capabilities of the runtime's default set that it does without; "ALL" of them.
+    pub dropped: Vec<String>,
+    /// All capabilities, and all of the host's devices.
+    pub privileged: bool,
+    /// Its root can't be written to.
+    pub read_only_root: bool,
     /// `runAsUser`; the image's user, root for [`DEFAULT_IMAGE`], unless told.
     pub user: Option<u32>,
     /// `runAsGroup`; the runtime refuses one without a user.
@@ -176,6 +192,8 @@ pub struct HostMount {
     pub container: PathBuf,
     /// Mounted read-only.
     pub read_only: bool,
+    /// What the host mounts and unmounts below it later is so in the container too: `HostToContainer`.
+    pub follows: bool,
 }
 
 impl ContainerSpec {
@@ -190,6 +208,9 @@ impl ContainerSpec {
             mounts: Vec::new(),
             resources: BTreeMap::new(),
             capabilities: Vec::new(),
+            dropped: Vec::new(),
+            privileged: false,
+            read_only_root: false,
             user: None,
             group: None,
             restartable: false,
@@ -230,7 +251,12 @@ impl ContainerSpec {
     }
 
     fn with_mount(mut self, host: &Path, container: &Path, read_only: bool) -> Self {
-        self.mounts.push(HostMount { host: host.to_owned(), container: container.to_owned(), read_only });
+        self.mounts.push(HostMount {
+            host: host.to_owned(),
+            container: container.to_owned(),
+            read_only,
+            follows: false,
+        });
         self
     }
 
@@ -245,6 +271,27 @@ impl ContainerSpec {
     #[must_use]
     pub fn capability(mut self, capability: &str) -> Self {
         self.capabilities.push(capability.to_owned());
+        self
+    }
+
+    /// Takes a capability of the default set away, or "ALL" of them.
+    #[must_use]
+    pub fn drop_capability(mut self, capability: &str) -> Self {
+        self.dropped.push(capability.to_owned());
+        self
+    }
+
+    /// Gives all capabilities and the host's devices.
+    #[must_use]
+    pub fn privileged(mut self) -> Self {
+        self.privileged = true;
+        self
+    }
+
+    /// Makes the root read-only.
+    #[must_use]
+    pub fn read_only_root(mut self) -> Self {
+        self.read_only_root = true;
         self
     }
 

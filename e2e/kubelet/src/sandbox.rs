@@ -138,9 +138,15 @@ impl Kubelet {
 
     pub(crate) fn sandbox_config(&self, spec: &PodSpec, attempt: u32) -> api::PodSandboxConfig {
         let folder = format!("{}_{}_{}", spec.namespace, spec.name, spec.uid);
-        let network = if spec.host_network { api::NamespaceMode::Node } else { api::NamespaceMode::Pod };
-        let security_context =
-            api::LinuxSandboxSecurityContext { namespace_options: Some(namespaces(network)) };
+        let security_context = api::LinuxSandboxSecurityContext {
+            namespace_options: Some(namespaces(spec)),
+            // The runtime refuses a privileged container in a sandbox that is not.
+            privileged: spec
+                .init_containers
+                .iter()
+                .chain(&spec.containers)
+                .any(|container| container.privileged),
+        };
         api::PodSandboxConfig {
             metadata: Some(api::PodSandboxMetadata {
                 name: spec.name.clone(),
@@ -158,11 +164,12 @@ impl Kubelet {
     }
 }
 
-/// The kubelet's namespaces for an ordinary pod: a pid namespace for each container, the rest shared.
-pub(crate) fn namespaces(network: api::NamespaceMode) -> api::NamespaceOption {
+/// The kubelet's namespaces for a pod: of its own unless it shares the host's, a pid namespace for each container.
+pub(crate) fn namespaces(spec: &PodSpec) -> api::NamespaceOption {
+    let mode = |is_host, own| if is_host { api::NamespaceMode::Node } else { own };
     api::NamespaceOption {
-        network: network as i32,
-        pid: api::NamespaceMode::Container as i32,
+        network: mode(spec.host_network, api::NamespaceMode::Pod) as i32,
+        pid: mode(spec.host_pid, api::NamespaceMode::Container) as i32,
         ipc: api::NamespaceMode::Pod as i32,
     }
 }

@@ -11,6 +11,7 @@ mod granularity;
 mod guards;
 pub mod host;
 mod igb;
+mod installed;
 mod isolation;
 mod killed;
 mod kubelet_restart;
@@ -20,7 +21,6 @@ mod main_job;
 mod memlock;
 mod netdevs;
 mod power_cycle;
-mod prover;
 mod reboot;
 mod refusals;
 mod rig;
@@ -100,7 +100,7 @@ pub const SCENARIOS: [Scenario; 38] = [
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
     scenario!(capabilities::capabilities on Machine::new([Pf::virtio_page_per_vq(2)?])),
-    scenario!(prover::unprivileged on Machine::new([Pf::virtio(4)?])),
+    scenario!(installed::installed on Machine::new([Pf::virtio(4)?])),
     scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),
     scenario!(killed::killed_making on Machine::new([Pf::virtio_page_per_vq(1)?])),
     scenario!(killed::killed_taking_back on Machine::new([Pf::virtio_page_per_vq(1)?])),

@@ -13,7 +13,7 @@ use crate::rig::plugin::{self, FAST, Plugin};
 use crate::rig::{outside, pods};
 
 /// VFs 0 and 1 are handed out; VF 3 is the far end.
-const CONFIG: &str = "\
+pub(crate) const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1
 pools:
 - name: fast
@@ -33,6 +33,15 @@ pub(crate) async fn main_job(story: Story) -> Result<()> {
     story.tell("containerd and the kubelet are up, our CNI binary is chained after ptp");
 
     let plugin = Plugin::start(CONFIG).await?;
+    pods_ring(&story, kubelet).await?;
+    let ended = plugin.terminate().await?;
+    ensure!(ended.success(), "the plugin ended with {ended}");
+    story.tell("SIGTERM: the plugin ended with exit code 0");
+    Ok(())
+}
+
+/// With a plugin that runs: from its VFs to the pods that are gone again.
+pub(crate) async fn pods_ring(story: &Story, kubelet: &Kubelet) -> Result<()> {
     kubelet.wait_allocatable(FAST, 2, WITHIN).await?;
     let vfs = plugin::scan().await?;
     ensure!(vfs.len() == 4, "4 VFs were asked for, {} are there", vfs.len());
@@ -45,8 +54,8 @@ pub(crate) async fn main_job(story: Story) -> Result<()> {
     story
         .tell(format!("VF {OUTSIDE} is a kernel netdev with {} in a namespace of its own", outside::ADDRESS));
 
-    let a = start(&story, kubelet, "a", "10.9.0.11").await?;
-    let b = start(&story, kubelet, "b", "10.9.0.12").await?;
+    let a = start(story, kubelet, "a", "10.9.0.11").await?;
+    let b = start(story, kubelet, "b", "10.9.0.12").await?;
     let (device_a, device_b) = (pods::device(kubelet, &a, FAST)?, pods::device(kubelet, &b, FAST)?);
     ensure!(device_a != device_b, "both pods hold {device_a}");
 
@@ -56,8 +65,8 @@ pub(crate) async fn main_job(story: Story) -> Result<()> {
     };
     story.tell(format!("pod c asks for a third VF and stays pending: {reason}"));
 
-    ring(&story, kubelet, &a, "a", "10.9.0.11").await?;
-    ring(&story, kubelet, &b, "b", "10.9.0.12").await?;
+    ring(story, kubelet, &a, "a", "10.9.0.11").await?;
+    ring(story, kubelet, &b, "b", "10.9.0.12").await?;
 
     kubelet.stop_pod(&a).await?;
     kubelet.remove_pod(&a).await?;
@@ -69,7 +78,7 @@ pub(crate) async fn main_job(story: Story) -> Result<()> {
     ensure!(device_c == device_a, "pod c holds {device_c}, not {device_a}");
     kubelet.start_pod(&c).await?;
     story.tell(format!("pod c is no longer pending: it has {device_c}"));
-    ring(&story, kubelet, &c, "c", "10.9.0.13").await?;
+    ring(story, kubelet, &c, "c", "10.9.0.13").await?;
 
     for pod in [&b, &c] {
         kubelet.stop_pod(pod).await?;
@@ -84,10 +93,6 @@ pub(crate) async fn main_job(story: Story) -> Result<()> {
     let claims = claim::ids(&Host::real())?;
     ensure!(claims.is_empty(), "claims of {claims:?} are left");
     story.tell("all pods are gone: both VFs are allocatable again, no claim is left");
-
-    let ended = plugin.terminate().await?;
-    ensure!(ended.success(), "the plugin ended with {ended}");
-    story.tell("SIGTERM: the plugin ended with exit code 0");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What scenarios are told with: a node, the plugin on it, pods with a probe, the far end, a CNI call by hand.
 
 pub(crate) mod cni;
+pub(crate) mod daemonset;
 pub(crate) mod links;
 pub(crate) mod node;
 pub(crate) mod outside;

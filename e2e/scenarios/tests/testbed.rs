@@ -200,6 +200,6 @@ fn whatever_happens_the_node_is_as_it_was() {
 }
 
 #[test]
-fn a_plugin_that_may_open_no_device_node_has_the_prover_attach() {
-    scenario("unprivileged");
+fn the_daemonset_of_the_manifest_serves_and_needs_all_that_it_asks_for() {
+    scenario("installed");
 }

@@ -68,6 +68,12 @@ impl Node {
 }
 
 impl Node {
+    /// Gives containerd an image, from a docker archive.
+    pub(crate) async fn import_image(&self, archive: &Path) -> Result<()> {
+        let containerd = self.containerd.as_ref().context("there is no containerd")?;
+        Ok(containerd.import_image(archive).await?)
+    }
+
     /// Restarts containerd; pods stay.
     pub(crate) async fn restart_containerd(&mut self) -> Result<()> {
         let config = self.containerd.take().context("there is no containerd")?.stop().await;

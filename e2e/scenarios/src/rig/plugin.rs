@@ -83,7 +83,7 @@ impl Plugin {
         let find = || {
             let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
             let line = log.iter().find(|line| words.iter().all(|word| line.contains(word)))?;
-            line.split_once(' ').map(|(_, line)| line.trim_start().to_owned())
+            Some(from_level(line).to_owned())
         };
         until(&format!("the plugin's log has {words:?}"), || find().is_some()).await?;
         find().context("a line of the log went away")
@@ -121,6 +121,11 @@ impl Plugin {
         self.reader.join_all().await;
         Ok(status?)
     }
+}
+
+/// A line of its log without the time.
+pub(crate) fn from_level(line: &str) -> &str {
+    line.split_once(' ').map_or(line, |(_, line)| line.trim_start())
 }
 
 /// Passes the log on, a line at a time, and keeps it.
