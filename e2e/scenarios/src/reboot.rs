@@ -11,7 +11,7 @@ use e2e_kubelet::{Kubelet, PodUid};
 
 use crate::Story;
 use crate::rig::WITHIN;
-use crate::rig::node::{Node, Setup, make_vfs};
+use crate::rig::node::{self, Node, Setup, make_vfs};
 use crate::rig::plugin::{self, Plugin};
 use crate::rig::{outside, pods};
 
@@ -131,10 +131,7 @@ async fn start_and_reboot(story: &Story, kubelet: &Kubelet) -> Result<Vec<Before
 
     drop(plugin);
     kubelet.reboot().await?;
-    for folder in ["/run/doorbell", "/run/cdi", "/run/k8s.cni.cncf.io"] {
-        // By DeviceSpec there is no /run/cdi.
-        let _ = std::fs::remove_dir_all(folder);
-    }
+    node::reboot().await?;
     for pf in PFS {
         make_vfs(pf, 0)?;
     }

@@ -21,7 +21,7 @@ use e2e_kubelet::{Admission, PodUid};
 use tokio::time::Instant;
 
 use crate::Story;
-use crate::rig::node::{Node, command};
+use crate::rig::node::{self, Node, command};
 use crate::rig::plugin::{self, FAST, Plugin};
 use crate::rig::{WITHIN, cni, links, pods, until};
 
@@ -117,7 +117,7 @@ impl Storm {
     }
 
     async fn event(&mut self) -> Result<()> {
-        match self.dice.below(16) {
+        match self.dice.below(17) {
             0..4 => self.pod().await,
             4..6 => self.end_pod().await,
             6 => {
@@ -159,6 +159,7 @@ impl Storm {
                 let _ = fs::write(ballast(), vec![0; 512 * 1024]);
                 Ok(())
             }
+            15 => self.reboot().await,
             _ => {
                 self.tell("disk freed");
                 let _ = fs::remove_file(ballast());
@@ -275,6 +276,29 @@ impl Storm {
         until("the PF has its interface", || interface().is_ok()).await?;
         command("ip", &["link", "set", &interface()?, "up"]).await?;
         self.settled().await
+    }
+
+    /// Nothing runs, the boot is another, the VFs are made anew and the PF's link is up; then the kubelet starts its pods again by
+    /// what it was answered before.
+    async fn reboot(&mut self) -> Result<()> {
+        self.tell("reboot");
+        self.plugin.kill().await?;
+        self.node.kubelet.reboot().await?;
+        node::reboot().await?;
+        Host::real().write_attribute(format!("{}/sriov_numvfs", pci::folder(PF.parse()?)), "0")?;
+        command("ip", &["link", "set", &links::name_of_pf(PF)?, "up"]).await?;
+        self.settled().await?;
+        for (name, pod) in std::mem::take(&mut self.pods) {
+            self.node.kubelet.readmit(&pod).await?;
+            if self.node.kubelet.start_pod(&pod).await.is_ok() {
+                pods::up(&self.node.kubelet, &pod).await?;
+                self.pods.insert(name, pod);
+            } else {
+                self.tell(format!("{name} does not start again"));
+                self.remove(&pod).await?;
+            }
+        }
+        Ok(())
     }
 
     /// DEL of a sandbox that was long ago, beside another.

@@ -8,12 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::pci;
-use e2e_kubelet::{Containerd, ContainerdConfig, Kubelet, KubeletConfig};
+use e2e_kubelet::{Containerd, ContainerdConfig, Kubelet, KubeletConfig, PodUid};
 
 /// Where the testbed puts the programs under test.
 pub(crate) const BIN: &str = "/job/bin";
 const CNI_CONF: &str = "/etc/cni/net.d";
 const CNI_BIN: &str = "/opt/cni/bin";
+/// What stands for the id of a boot after a reboot that the kernel did not make.
+const BOOT_ID: &str = "/run/boot-id";
 const NETWORK_READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The chain of a cluster whose pods have a network of their own, and our plugin behind it.
@@ -107,6 +109,20 @@ pub(crate) fn make_vfs(pf: &str, count: u32) -> Result<()> {
     let folder = pci::folder(pf.parse()?);
     Host::real().write_attribute(format!("{folder}/sriov_drivers_autoprobe"), "0")?;
     Ok(Host::real().write_attribute(format!("{folder}/sriov_numvfs"), &count.to_string())?)
+}
+
+/// What a reboot does besides ending all processes: /run has nothing of ours, and the boot has another id.
+pub(crate) async fn reboot() -> Result<()> {
+    for folder in ["/run/doorbell", "/run/cdi", "/run/k8s.cni.cncf.io"] {
+        // Where devices go by DeviceSpec there is no /run/cdi.
+        let _ = fs::remove_dir_all(folder);
+    }
+    let is_first = !Path::new(BOOT_ID).exists();
+    fs::write(BOOT_ID, PodUid::generate().as_str())?;
+    if is_first {
+        command("mount", &["--bind", BOOT_ID, "/proc/sys/kernel/random/boot_id"]).await?;
+    }
+    Ok(())
 }
 
 /// Runs a program of the guest to its end; its stdout, if it ended well.
