@@ -29,7 +29,7 @@ enum Command {
         #[arg(long, default_value = "/etc/doorbell/config.yaml")]
         config: PathBuf,
     },
-    /// Attaches VFs for a `run` that may open no device node, when it asks. Needs no config and changes nothing else.
+    /// Opens device nodes for a `run` that may open none, when it asks. Needs no config and changes nothing.
     Prove,
     /// Shows every sub-device, its verdicts, and why it is or isn't advertised. Makes, binds and advertises nothing.
     Scan {

@@ -18,9 +18,7 @@ const VF: &str = "0000:01:00.1";
 pub(crate) async fn installed(story: Story) -> Result<()> {
     let node = Node::start().await?;
     let kubelet = &node.kubelet;
-    daemonset::import_image(&node).await?;
-    // The first `ip netns` mounts the folder on itself, with the namespaces of the pods that are there already.
-    command("ip", &["netns", "add", "first"]).await?;
+    daemonset::prepare(&node).await?;
     // For `scan` by hand.
     plugin::write_config(CONFIG)?;
 

@@ -5,13 +5,13 @@
 //! machine; [`rig`] is what a scenario is told with.
 
 mod busy;
-mod capabilities;
 mod chain;
 mod granularity;
 mod guards;
 pub mod host;
 mod igb;
 mod installed;
+mod installed_vdpa;
 mod isolation;
 mod killed;
 mod kubelet_restart;
@@ -99,7 +99,7 @@ pub const SCENARIOS: [Scenario; 38] = [
     scenario!(igb::igb on Machine::new([Pf::igb()])),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
-    scenario!(capabilities::capabilities on Machine::new([Pf::virtio_page_per_vq(2)?])),
+    scenario!(installed_vdpa::installed_vdpa on Machine::new([Pf::virtio_page_per_vq(2)?])),
     scenario!(installed::installed on Machine::new([Pf::virtio(4)?])),
     scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),
     scenario!(killed::killed_making on Machine::new([Pf::virtio_page_per_vq(1)?])),

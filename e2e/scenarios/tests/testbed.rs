@@ -115,8 +115,8 @@ fn simulators_and_mdevs_are_made_opened_and_taken_back() {
 }
 
 #[test]
-fn three_capabilities_are_enough_and_each_is_needed() {
-    scenario("capabilities");
+fn the_daemonset_makes_vdpa_devices_with_net_admin_on_the_hosts_network() {
+    scenario("installed_vdpa");
 }
 
 #[test]

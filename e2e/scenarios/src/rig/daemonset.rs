@@ -19,11 +19,20 @@ const PROGRAM: &str = "usr/bin/doorbell-device-plugin";
 pub(crate) const PLUGIN: &str = "plugin";
 pub(crate) const PROVER: &str = "prover";
 
-/// Which the testbed's system has not, as nothing made it at a first boot.
+/// Made at a system's first boot, which the testbed's has not had.
 const MACHINE_ID: &str = "4f0c2b8e6d1a4c3b9e7f5a1d2c3b4e5f\n";
 
+/// Makes of the testbed's system what an installed node is, with the image on it.
+pub(crate) async fn prepare(node: &Node) -> Result<()> {
+    fs::write("/etc/machine-id", MACHINE_ID)?;
+    // There systemd makes all mounts shared. Here the first `ip netns` does it for this one, by mounting it on itself; later,
+    // it would do so with the namespaces of pods in it.
+    command("ip", &["netns", "add", "first"]).await?;
+    import_image(node).await
+}
+
 /// Makes the Dockerfile's last stage, a layer of static programs, into the image that the manifest names.
-pub(crate) async fn import_image(node: &Node) -> Result<()> {
+async fn import_image(node: &Node) -> Result<()> {
     let layer = Path::new(IMAGE).join("layer").join(PROGRAM);
     fs::create_dir_all(layer.parent().context("no folder")?)?;
     fs::copy(Path::new(BIN).join("doorbell-device-plugin"), &layer).context("copy the plugin")?;
@@ -52,7 +61,6 @@ pub(crate) async fn import_image(node: &Node) -> Result<()> {
 
 /// The DaemonSet's pod with this config.
 pub(crate) fn pod(config: &str) -> Result<PodSpec> {
-    fs::write("/etc/machine-id", MACHINE_ID)?;
     let mut manifest = Manifest::parse(MANIFEST)?;
     manifest.configure("doorbell", "config.yaml", config)?;
     Ok(manifest.pod(Path::new(KUBELET))?)
