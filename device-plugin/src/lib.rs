@@ -6,7 +6,8 @@
 //! CDI names, [`guard`] stands before each hand-out and each start of a container, [`kubelet`] keeps all of that
 //! registered. [`live`] keeps the inventory true by a [`look`] at what changed: [`heard`] from the kernel, [`reload`]ed
 //! from the config, [`strangers`] and [`links`] besides. [`prover`] opens device nodes where the plugin may not. [`run`],
-//! [`scan`] and [`explain`] are the commands, [`captured`] the hosts that the last two can look at.
+//! [`scan`] and [`explain`] are the commands, [`captured`] the hosts that the last two can look at; [`metrics`] are what
+//! the first tells of itself.
 
 pub mod advertise;
 pub mod allocate;
@@ -22,6 +23,7 @@ pub mod kubelet;
 pub mod links;
 pub mod live;
 pub mod look;
+pub mod metrics;
 pub mod preferred;
 pub mod prepare;
 pub mod proof;

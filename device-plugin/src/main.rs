@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 failed while at work, 2 not started because arguments or config are wrong.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,6 +29,9 @@ enum Command {
         /// The config file.
         #[arg(long, default_value = "/etc/doorbell/config.yaml")]
         config: PathBuf,
+        /// Where `/metrics` is answered, for example 127.0.0.1:9117; not at all unless given.
+        #[arg(long)]
+        metrics: Option<SocketAddr>,
     },
     /// Opens device nodes for a `run` that may open none, when it asks. Needs no config and changes nothing.
     Prove,
@@ -97,11 +101,11 @@ fn main() -> ExitCode {
 
 fn work(command: Command) -> Result<()> {
     match command {
-        Command::Run { config: file } => {
+        Command::Run { config: file, metrics } => {
             let config = Config::load(&file)?;
             let Root { host, page, .. } = Root::this()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run::run(host, file, config, page))
+            runtime.block_on(run::run(host, file, config, page, metrics))
         }
         Command::Prove => match prover::serve(&Root::this()?.host)? {},
         Command::Scan { subject, output } => {

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::metrics::Counts;
 use crate::quiet::{self, Events};
 
 /// An editor writes in several steps.
@@ -31,19 +32,20 @@ const SELDOM: Duration = Duration::from_secs(60);
 pub async fn keep(
     file: PathBuf,
     config: watch::Sender<Arc<Config>>,
+    counts: Counts,
     closing: CancellationToken,
 ) -> Result<()> {
-    closing.run_until_cancelled_owned(rounds(file, config)).await.unwrap_or(Ok(()))
+    closing.run_until_cancelled_owned(rounds(file, config, counts)).await.unwrap_or(Ok(()))
 }
 
-async fn rounds(file: PathBuf, config: watch::Sender<Arc<Config>>) -> Result<()> {
+async fn rounds(file: PathBuf, config: watch::Sender<Arc<Config>>, counts: Counts) -> Result<()> {
     let mut told = None;
     loop {
         // Armed before the file is read: what is written in between is an event.
         let events = arm(&file).inspect_err(|error| {
             warn!(error = format!("{error:#}"), "the config is not watched, reading it now and then");
         });
-        read(&file, &config, &mut told);
+        read(&file, &config, &counts, &mut told);
         let late = if events.is_ok() { SELDOM } else { RETRY };
         let changed = async {
             match events {
@@ -59,14 +61,16 @@ async fn rounds(file: PathBuf, config: watch::Sender<Arc<Config>>) -> Result<()>
 }
 
 /// Takes the file's config over if it is another. `told` is what was said of a wrong one: once is enough.
-fn read(file: &Path, config: &watch::Sender<Arc<Config>>, told: &mut Option<String>) {
+fn read(file: &Path, config: &watch::Sender<Arc<Config>>, counts: &Counts, told: &mut Option<String>) {
     match Config::load(file) {
         Ok(read) => {
             *told = None;
+            counts.usable();
             config.send_if_modified(|now| {
                 let other = **now != read;
                 if other {
                     info!(file = %file.display(), pools = read.pools.len(), "another config is in force");
+                    counts.applied();
                     *now = Arc::new(read);
                 }
                 other
@@ -76,6 +80,7 @@ fn read(file: &Path, config: &watch::Sender<Arc<Config>>, told: &mut Option<Stri
             let reason = chain(&error);
             if told.as_ref() != Some(&reason) {
                 warn!(reason, "the config is not usable: the one before stays in force");
+                counts.refused();
                 *told = Some(reason);
             }
         }

@@ -1,5 +1,6 @@
 //! The command `run`: prepare, list, publish, then serve until told to stop.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,18 +22,27 @@ use crate::inventory::news;
 use crate::links::Links;
 use crate::live::Live;
 use crate::look::Seen;
+use crate::metrics::{self, Counts};
 use crate::publish::{self, renew};
 use crate::strangers::{self, Strangers};
 use crate::tasks::together;
 use crate::{kubelet, reload};
 
 /// Runs the plugin until SIGTERM or SIGINT. `config` is what `file` said at the start; `page` is the page size.
-pub async fn run(host: Host, file: PathBuf, config: Config, page: u64) -> Result<()> {
+/// Who reads the metrics connects to `metrics`, if that is given.
+pub async fn run(
+    host: Host,
+    file: PathBuf,
+    config: Config,
+    page: u64,
+    metrics: Option<SocketAddr>,
+) -> Result<()> {
+    let metrics = metrics.map(listen_at).transpose()?;
     // Installed first, so that a signal during a slow prepare is not lost.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let closing = CancellationToken::new();
     // Uevents are listened to before the first look: what happens after that is heard.
-    let running = serve(host, file, config, page, listen(), closing.clone());
+    let running = serve(host, file, config, page, metrics, listen(), closing.clone());
     tokio::pin!(running);
     tokio::select! {
         ended = &mut running => return ended,
@@ -51,6 +61,7 @@ pub async fn serve(
     file: PathBuf,
     config: Config,
     page: u64,
+    metrics: Option<TcpListener>,
     uevents: BoxStream<'static, Result<Heard>>,
     closing: CancellationToken,
 ) -> Result<()> {
@@ -71,10 +82,18 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     tasks.spawn(renew::keep(host.clone(), inventory.clone(), closing.clone()));
     tasks.spawn(strangers::keep(host.clone(), inventory.clone(), strangers, closing.clone()));
+    let counts = Counts::default();
+    if let Some(listener) = metrics {
+        tasks.spawn(metrics::serve(listener, counts.clone(), inventory.clone(), closing.clone()));
+    }
     tasks.spawn(kubelet::serve(host, inventory, closing.clone()));
-    tasks.spawn(reload::keep(file, config, closing.clone()));
+    tasks.spawn(reload::keep(file, config, counts, closing.clone()));
     tasks.spawn(live.keep(sender, closing.clone()));
     together(tasks, &closing).await
+}
+
+fn listen_at(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("listen at {address} for who reads the metrics"))
 }
 
 /// Where uevents can't be heard, what changes shows at the next look at everything.

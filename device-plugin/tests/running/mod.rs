@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
@@ -14,9 +15,11 @@ use doorbell_common::kubelet::deviceplugin::{Empty, ListAndWatchResponse};
 use doorbell_device_plugin::config::Config;
 use doorbell_device_plugin::run;
 use futures_util::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -36,6 +39,7 @@ pub(crate) const VFS: [&str; 3] = ["0000:01:00.1", "0000:01:00.2", "0000:01:00.3
 pub(crate) struct Running {
     pub(crate) node: Node,
     pub(crate) uevents: UnboundedSender<Heard>,
+    metrics: SocketAddr,
     closing: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -64,8 +68,25 @@ impl Running {
         let file = node.at("etc/doorbell/config.yaml");
         let config = Config::load(&file).unwrap();
         let heard = UnboundedReceiverStream::new(heard).map(Ok).boxed();
-        let task = tokio::spawn(run::serve(node.host(), file, config, PAGE, heard, closing.clone()));
-        Self { node, uevents, closing, task }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let metrics = listener.local_addr().unwrap();
+        let serving = run::serve(node.host(), file, config, PAGE, Some(listener), heard, closing.clone());
+        let task = tokio::spawn(serving);
+        Self { node, uevents, metrics, closing, task }
+    }
+
+    /// Waits until the metrics say this line.
+    pub(crate) async fn counts(&self, line: &str) {
+        let mut page = String::new();
+        let seen = async {
+            while !page.lines().any(|said| said == line) {
+                page = scrape(self.metrics).await;
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(WITHIN, seen).await.is_err() {
+            panic!("no {line} in:\n{page}");
+        }
     }
 
     pub(crate) async fn lists(&self, pool: &str) -> Lists {
@@ -115,6 +136,16 @@ impl Running {
         self.closing.cancel();
         timeout(WITHIN, self.task).await.unwrap().unwrap().unwrap();
     }
+}
+
+async fn scrape(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: doorbell\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
+    response
 }
 
 pub(crate) fn vfio_dev(vf: usize) -> String {
