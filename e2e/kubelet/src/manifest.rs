@@ -1,6 +1,8 @@
 //! A DaemonSet's manifest as the pod that it becomes on this node: its containers, and its volumes made and mounted.
 //! A field that is not known here is an error: what a test runs is all of what the manifest says.
 
+mod objects;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -8,9 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
-
 use crate::pod::{ContainerSpec, HostMount, PodSpec};
+use objects::{Container, HostPath, HostPathType, Mount, Object, Pod, Volume};
 
 /// Where a pod's volumes lie below the kubelet's folder, and a container's termination message.
 const PODS: &str = "pods";
@@ -49,157 +50,6 @@ pub enum ManifestError {
 #[derive(Clone, Debug)]
 pub struct Manifest {
     objects: Vec<Object>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "kind")]
-enum Object {
-    ConfigMap(ConfigMap),
-    DaemonSet(Box<DaemonSet>),
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ConfigMap {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    metadata: Metadata,
-    data: BTreeMap<String, String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct DaemonSet {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    metadata: Metadata,
-    spec: DaemonSetSpec,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Metadata {
-    name: String,
-    namespace: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DaemonSetSpec {
-    #[serde(rename = "selector")]
-    _selector: BTreeMap<String, BTreeMap<String, String>>,
-    template: Template,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Template {
-    #[serde(rename = "metadata")]
-    _metadata: BTreeMap<String, BTreeMap<String, String>>,
-    spec: Pod,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Pod {
-    #[serde(rename = "automountServiceAccountToken")]
-    _automount_service_account_token: bool,
-    #[serde(default)]
-    host_network: bool,
-    #[serde(default, rename = "hostPID")]
-    host_pid: bool,
-    #[serde(default, rename = "nodeSelector")]
-    _node_selector: BTreeMap<String, String>,
-    containers: Vec<Container>,
-    volumes: Vec<Volume>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Container {
-    name: String,
-    image: String,
-    #[serde(default)]
-    args: Vec<String>,
-    security_context: SecurityContext,
-    termination_message_path: PathBuf,
-    volume_mounts: Vec<Mount>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SecurityContext {
-    #[serde(default)]
-    capabilities: Capabilities,
-    #[serde(default)]
-    privileged: bool,
-    #[serde(default)]
-    read_only_root_filesystem: bool,
-    // The testbed's kernel has neither AppArmor nor SELinux; the runtime ignores both where that is so.
-    #[serde(default, rename = "appArmorProfile")]
-    _app_armor_profile: BTreeMap<String, String>,
-    #[serde(default, rename = "seLinuxOptions")]
-    _se_linux_options: BTreeMap<String, String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Capabilities {
-    drop: Vec<String>,
-    add: Vec<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Mount {
-    name: String,
-    mount_path: PathBuf,
-    #[serde(default)]
-    read_only: bool,
-    mount_propagation: Option<Propagation>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-enum Propagation {
-    HostToContainer,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Volume {
-    name: String,
-    host_path: Option<HostPath>,
-    empty_dir: Option<EmptyDir>,
-    config_map: Option<ConfigMapSource>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HostPath {
-    path: PathBuf,
-    #[serde(rename = "type")]
-    kind: HostPathType,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-enum HostPathType {
-    DirectoryOrCreate,
-    Directory,
-    File,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EmptyDir {
-    // A plain folder does: nothing that a test looks at differs in memory.
-    #[serde(default, rename = "medium")]
-    _medium: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigMapSource {
-    name: String,
 }
 
 impl Manifest {

@@ -1,0 +1,156 @@
+//! What is known here of Kubernetes' objects, as a manifest has them.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind")]
+pub(super) enum Object {
+    ConfigMap(ConfigMap),
+    DaemonSet(Box<DaemonSet>),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ConfigMap {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    pub(super) metadata: Metadata,
+    pub(super) data: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct DaemonSet {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    pub(super) metadata: Metadata,
+    pub(super) spec: DaemonSetSpec,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metadata {
+    pub(super) name: String,
+    pub(super) namespace: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DaemonSetSpec {
+    #[serde(rename = "selector")]
+    _selector: BTreeMap<String, BTreeMap<String, String>>,
+    pub(super) template: Template,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Template {
+    #[serde(rename = "metadata")]
+    _metadata: BTreeMap<String, BTreeMap<String, String>>,
+    pub(super) spec: Pod,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Pod {
+    #[serde(rename = "automountServiceAccountToken")]
+    _automount_service_account_token: bool,
+    #[serde(default)]
+    pub(super) host_network: bool,
+    #[serde(default, rename = "hostPID")]
+    pub(super) host_pid: bool,
+    #[serde(default, rename = "nodeSelector")]
+    _node_selector: BTreeMap<String, String>,
+    pub(super) containers: Vec<Container>,
+    pub(super) volumes: Vec<Volume>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Container {
+    pub(super) name: String,
+    pub(super) image: String,
+    #[serde(default)]
+    pub(super) args: Vec<String>,
+    pub(super) security_context: SecurityContext,
+    pub(super) termination_message_path: PathBuf,
+    pub(super) volume_mounts: Vec<Mount>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct SecurityContext {
+    #[serde(default)]
+    pub(super) capabilities: Capabilities,
+    #[serde(default)]
+    pub(super) privileged: bool,
+    #[serde(default)]
+    pub(super) read_only_root_filesystem: bool,
+    // The testbed's kernel has neither AppArmor nor SELinux; the runtime ignores both where that is so.
+    #[serde(default, rename = "appArmorProfile")]
+    _app_armor_profile: BTreeMap<String, String>,
+    #[serde(default, rename = "seLinuxOptions")]
+    _se_linux_options: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Capabilities {
+    pub(super) drop: Vec<String>,
+    pub(super) add: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Mount {
+    pub(super) name: String,
+    pub(super) mount_path: PathBuf,
+    #[serde(default)]
+    pub(super) read_only: bool,
+    pub(super) mount_propagation: Option<Propagation>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(super) enum Propagation {
+    HostToContainer,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Volume {
+    pub(super) name: String,
+    pub(super) host_path: Option<HostPath>,
+    pub(super) empty_dir: Option<EmptyDir>,
+    pub(super) config_map: Option<ConfigMapSource>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HostPath {
+    pub(super) path: PathBuf,
+    #[serde(rename = "type")]
+    pub(super) kind: HostPathType,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(super) enum HostPathType {
+    DirectoryOrCreate,
+    Directory,
+    File,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EmptyDir {
+    // A plain folder does: nothing that a test looks at differs in memory.
+    #[serde(default, rename = "medium")]
+    _medium: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigMapSource {
+    pub(super) name: String,
+}
