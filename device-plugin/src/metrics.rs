@@ -15,7 +15,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -36,24 +36,21 @@ pub struct Counts {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reload {
-    outcome: Outcome,
+    outcome: &'static str,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum Outcome {
-    Applied,
-    Refused,
-}
+const APPLIED: Reload = Reload { outcome: "applied" };
+const REFUSED: Reload = Reload { outcome: "refused" };
 
 impl Counts {
     /// Another config is in force.
     pub fn applied(&self) {
-        self.count(Outcome::Applied);
+        self.count(&APPLIED);
     }
 
     /// The file is not usable.
     pub fn refused(&self) {
-        self.count(Outcome::Refused);
+        self.count(&REFUSED);
         self.config_refused.set(1);
     }
 
@@ -62,8 +59,8 @@ impl Counts {
         self.config_refused.set(0);
     }
 
-    fn count(&self, outcome: Outcome) {
-        self.reloads.get_or_create(&Reload { outcome }).inc();
+    fn count(&self, reload: &Reload) {
+        self.reloads.get_or_create(reload).inc();
     }
 }
 
@@ -71,8 +68,8 @@ impl Counts {
 fn registry(counts: &Counts, inventory: watch::Receiver<Arc<Inventory>>) -> Registry {
     let mut registry = Registry::with_prefix("doorbell");
     // Both are there before the first reload.
-    for outcome in [Outcome::Applied, Outcome::Refused] {
-        counts.reloads.get_or_create(&Reload { outcome }).inc_by(0);
+    for reload in [APPLIED, REFUSED] {
+        counts.reloads.get_or_create(&reload).inc_by(0);
     }
     registry.register(
         "config_reloads",
@@ -95,8 +92,8 @@ impl Collector for Devices {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let inventory = Arc::clone(&self.0.borrow());
         let kind = prometheus_client::metrics::MetricType::Gauge;
-        let help = "Sub-devices that a pool selects: healthy and unhealthy ones are advertised, refused ones are not";
-        let mut family = encoder.encode_descriptor("doorbell_devices", help, None, kind)?;
+        let help = "Sub-devices that a pool selects: healthy and unhealthy ones are advertised, refused ones are not.";
+        let mut family = encoder.encode_descriptor("devices", help, None, kind)?;
         for (name, pool) in &inventory.pools {
             let unhealthy = pool.devices.keys().filter(|id| pool.unhealthy.contains_key(*id)).count();
             let healthy = pool.devices.len() - unhealthy;

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use doorbell_common::host::Host;
@@ -10,8 +11,10 @@ use serde::de::DeserializeOwned;
 
 use super::{ASKS_WITHIN, Question, SOCKET, read_line, write_line};
 
-/// The two containers start together.
+/// The two containers start together, so the first question waits. Later ones do not: while there is no prover each
+/// device would wait anew.
 pub(super) const LISTENS_WITHIN: Duration = Duration::from_secs(5);
+static LISTENS_BY: OnceLock<Instant> = OnceLock::new();
 const PAUSE: Duration = Duration::from_millis(50);
 /// By its own node, opening and closing a VF are two resets of it, each of a second at most.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -30,7 +33,7 @@ pub(super) fn ask<A: DeserializeOwned>(host: &Host, question: &Question) -> Resu
 }
 
 pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
-    let deadline = Instant::now() + LISTENS_WITHIN;
+    let deadline = *LISTENS_BY.get_or_init(|| Instant::now() + LISTENS_WITHIN);
     loop {
         match UnixStream::connect(path) {
             // Where nobody ever listened, its folder is not mounted either: no reason to wait.
