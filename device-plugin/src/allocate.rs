@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::config::PoolName;
 use crate::guard::{self, Refusal};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Pool};
 
 /// The answer for one container.
 pub fn answer(
@@ -34,13 +34,13 @@ pub fn answer(
         let record = Allocation::new(device.id.clone(), pool.resource.clone(), by);
         allocation::keep(host, &record).map_err(|error| Refusal::NotRecorded(chain(&error)))?;
     }
-    let envs = environment(&pool.resource, &devices, by_cdi);
+    let envs = environment(pool, &devices, by_cdi);
     if by_cdi {
         let name = |device: &&Eligible| CdiDevice { name: cdi::qualified(&pool.resource, &device.id) };
         let cdi_devices = devices.iter().map(name).collect();
         return Ok(ContainerAllocateResponse { envs, cdi_devices, ..Default::default() });
     }
-    let mut nodes: Vec<&str> = devices.iter().flat_map(|device| device.nodes.paths()).collect();
+    let mut nodes: Vec<&str> = devices.iter().flat_map(|device| pool.runtime.nodes(device)).collect();
     nodes.sort_unstable();
     nodes.dedup();
     Ok(ContainerAllocateResponse {
@@ -51,11 +51,28 @@ pub fn answer(
     })
 }
 
-/// The variables that the field's other plugins set, and where the descriptors are. By CDI they name no node: they are
-/// replayed as they are, and nodes are renumbered.
-fn environment(resource: &str, devices: &[&Eligible], by_cdi: bool) -> HashMap<String, String> {
-    let variable = format!("PCIDEVICE_{}", resource.to_uppercase().replace(['.', '/', '-'], "_"));
-    let ids: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
+/// The variables that the field's other plugins set, and where the descriptors are.
+///
+/// Kata puts the guest's addresses into a variable that holds PCI addresses and nothing else; what it would leave as it
+/// is, is the host's and stays out.
+fn environment(pool: &Pool, devices: &[&Eligible], by_cdi: bool) -> HashMap<String, String> {
+    let mut variables =
+        HashMap::from([(descriptor::ENV.to_owned(), descriptor::CONTAINER_FOLDER.to_owned())]);
+    let variable = format!("PCIDEVICE_{}", pool.resource.to_uppercase().replace(['.', '/', '-'], "_"));
+    if !pool.runtime.is_kata() {
+        variables.insert(format!("{variable}_INFO"), info(devices, by_cdi));
+    }
+    let is_pci_address =
+        |device: &&Eligible| device.function.is_some_and(|address| device.id == address.into());
+    if !pool.runtime.is_kata() || devices.iter().all(is_pci_address) {
+        let ids: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
+        variables.insert(variable, ids.join(","));
+    }
+    variables
+}
+
+/// What others know of each device. By CDI it names no node: it is replayed as it is, and nodes are renumbered.
+fn info(devices: &[&Eligible], by_cdi: bool) -> String {
     let info: BTreeMap<&str, Value> = devices
         .iter()
         .map(|device| {
@@ -71,11 +88,7 @@ fn environment(resource: &str, devices: &[&Eligible], by_cdi: bool) -> HashMap<S
             (device.id.as_str(), info)
         })
         .collect();
-    HashMap::from([
-        (format!("{variable}_INFO"), json!(info).to_string()),
-        (variable, ids.join(",")),
-        (descriptor::ENV.to_owned(), descriptor::CONTAINER_FOLDER.to_owned()),
-    ])
+    json!(info).to_string()
 }
 
 fn mount(pool: &PoolName, id: &DeviceId) -> Mount {

@@ -9,7 +9,7 @@ use doorbell_common::host::Host;
 use doorbell_common::subdevice::{DeviceId, Eligible, Parent};
 
 use crate::config::{
-    self, AllocationPolicy, Config, NodePermissions, PoolName, Registration, ResourcePrefix,
+    self, AllocationPolicy, Config, NodePermissions, PoolName, Registration, ResourcePrefix, Runtime,
 };
 use crate::discovery::{self, Assignment, Survey, Unreadable};
 use crate::proof;
@@ -37,6 +37,8 @@ pub struct Inventory {
 pub struct Pool {
     /// Full name, `doorbell.dev/<pool>`.
     pub resource: String,
+    /// Container runtime of its pods.
+    pub runtime: Runtime,
     /// Whether a container starts only once the CNI has wired its devices.
     pub require_cni: bool,
     /// Which devices the kubelet is advised to take.
@@ -55,6 +57,7 @@ pub struct Pool {
 pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Inventory {
     let empty = |pool: &config::Pool| Pool {
         resource: config.resource(&pool.name),
+        runtime: pool.runtime,
         require_cni: pool.require_cni,
         allocation: pool.allocation,
         node: pool.node,
@@ -96,6 +99,12 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Invento
 }
 
 impl Inventory {
+    /// Whether a pool has a CDI specification. Kata reads it by itself, whatever the runtime above it does.
+    #[must_use]
+    pub fn is_specified(&self, pool: &Pool) -> bool {
+        self.cdi.on || pool.runtime.is_kata()
+    }
+
     /// Adds reasons for which devices are not to be used now to those that they have.
     pub fn mark(&mut self, reasons: &BTreeMap<DeviceId, String>) {
         for pool in self.pools.values_mut() {

@@ -33,7 +33,7 @@ fn lost(host: &Host, inventory: &Inventory) -> Option<String> {
 fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
     let pools = inventory.pools.iter().filter(|(_, pool)| !pool.devices.is_empty());
     let of_pool = |(name, pool): (&PoolName, &Pool)| {
-        let specification = inventory.cdi.on.then(|| formats::cdi::file(name.as_str()));
+        let specification = inventory.is_specified(pool).then(|| formats::cdi::file(name.as_str()));
         let of_device = |device: &Eligible| {
             let described = formats::descriptor::device_file(&device.id);
             let info = DeviceInfo::of(device);
@@ -49,10 +49,11 @@ fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
 pub fn missing<'a>(
     host: &Host,
     inventory: &Inventory,
-    pool: &PoolName,
+    name: &PoolName,
     ids: impl Iterator<Item = &'a DeviceId>,
 ) -> Option<String> {
-    let specification = inventory.cdi.on.then(|| formats::cdi::file(pool.as_str()));
+    let specified = inventory.pools.get(name).is_some_and(|pool| inventory.is_specified(pool));
+    let specification = specified.then(|| formats::cdi::file(name.as_str()));
     let mut files = specification.into_iter().chain(ids.map(formats::descriptor::device_file));
     files.find(|file| !host.exists(file))
 }

@@ -182,3 +182,43 @@ fn a_device_that_changed_is_refused_with_what_changed() {
     let gone = ask(&node(), |node| fs::remove_dir_all(node.root.path().join(vf)).unwrap(), &["0000:01:00.1"]);
     assert!(matches!(gone, Err(Refusal::Changed { .. })));
 }
+
+/// The answer for one container of a Kata pool, and the nodes in the pool's CDI specification.
+fn for_kata(node: &Node, options: &str) -> (ContainerAllocateResponse, Vec<Value>) {
+    let config = format!(
+        "apiVersion: doorbell.dev/v1\n{options}\npools:\n- {{name: fast, access: vfio, runtime: kata, select: {{pfNames: [ens1f0]}}}}\n"
+    );
+    let inventory = node.inventory(&config);
+    publish::all(&node.host(), &inventory).unwrap();
+    let ids = ["0000:01:00.1", "0000:01:00.2"].map(str::to_owned);
+    let answer = allocate::answer(&node.host(), &inventory, &"fast".parse().unwrap(), &ids).unwrap();
+    let specification: Value = serde_json::from_str(&node.text("var/run/cdi/doorbell-fast.json")).unwrap();
+    let devices = specification["devices"].as_array().unwrap();
+    let nodes = devices.iter().map(|device| device["containerEdits"]["deviceNodes"].clone()).collect();
+    (answer, nodes)
+}
+
+#[test]
+fn kata_gets_one_node_a_device_and_what_it_translates() {
+    let (answer, specified) = for_kata(&node(), "cdi: false");
+    let devices: Vec<_> = answer.devices.iter().map(|node| node.host_path.as_str()).collect();
+    assert_eq!(devices, ["/dev/vfio/7", "/dev/vfio/8"]);
+    let mut variables: Vec<_> =
+        answer.envs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    variables.sort_unstable();
+    let expected = [
+        ("DOORBELL_DESCRIPTORS", "/run/doorbell"),
+        ("PCIDEVICE_DOORBELL_DEV_FAST", "0000:01:00.1,0000:01:00.2"),
+    ];
+    assert_eq!(variables, expected);
+    let one = |path: &str| json!([{ "path": path, "permissions": "rw" }]);
+    assert_eq!(specified, [one("/dev/vfio/7"), one("/dev/vfio/8"), one("/dev/vfio/9")]);
+}
+
+#[test]
+fn kata_is_told_no_node_twice() {
+    let (answer, specified) = for_kata(&node(), "cdi: true");
+    assert!(answer.devices.is_empty() && specified.len() == 3, "{specified:?}");
+    let names: Vec<_> = answer.cdi_devices.iter().map(|device| device.name.as_str()).collect();
+    assert_eq!(names, ["doorbell.dev/fast=0000:01:00.1", "doorbell.dev/fast=0000:01:00.2"]);
+}

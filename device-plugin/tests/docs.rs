@@ -56,16 +56,17 @@ fn prose(page: &str) -> String {
     read(page).split("```").step_by(2).collect()
 }
 
-/// The examples of docs/config.md.
+/// The examples of a config.
 fn examples() -> Vec<String> {
     let mut blocks = yaml_blocks("docs/config.md");
+    blocks.extend(yaml_blocks("docs/kata.md"));
     blocks.retain(|block| block.starts_with("apiVersion: doorbell.dev"));
     blocks
 }
 
 #[test]
 fn every_example_of_a_config_is_one_and_each_mode_has_its_own() {
-    let parse = |example: &String| Config::parse("docs/config.md", example).unwrap();
+    let parse = |example: &String| Config::parse("an example", example).unwrap();
     let pools: Vec<Pool> = examples().iter().flat_map(|example| parse(example).pools).collect();
     for access in Access::ALL {
         assert!(pools.iter().any(|pool| pool.access == access), "{access}");
@@ -78,11 +79,11 @@ fn what_an_example_of_a_config_calls_a_default_is_one() {
     for example in examples() {
         let (defaults, rest): (Vec<&str>, Vec<&str>) =
             example.lines().partition(|line| line.ends_with("# default"));
-        let parse = |text: &str| format!("{:?}", Config::parse("docs/config.md", text).unwrap());
+        let parse = |text: &str| format!("{:?}", Config::parse("an example", text).unwrap());
         assert_eq!(parse(&rest.join("\n")), parse(&example));
         of_all += defaults.len();
     }
-    assert_eq!(of_all, 7);
+    assert_eq!(of_all, 8);
 }
 
 /// The parser names its fields where it meets a foreign one.

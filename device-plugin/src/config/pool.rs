@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::node::{NodeMode, NodeOwner};
-use super::{Cdi, Iommufd, NodePermissions, PoolName, Prepare, Select, VirtioType};
+use super::runtime::RuntimeName;
+use super::{Cdi, Iommufd, Kata, NodePermissions, PoolName, Prepare, Runtime, Select, VirtioType};
 
 /// Virtio device type of a network device (virtio 1.3, section 5).
 const NET: u16 = 1;
@@ -41,9 +42,10 @@ pub struct Pool {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct PoolFields {
     name: Spanned<PoolName>,
-    access: Access,
+    access: Spanned<Access>,
     #[serde(default)]
-    runtime: Runtime,
+    runtime: RuntimeName,
+    kata: Option<Spanned<Kata>>,
     select: Spanned<Select>,
     prepare: Option<Spanned<Prepare>>,
     #[serde(default)]
@@ -55,15 +57,6 @@ pub(super) struct PoolFields {
     node_owner: Option<Spanned<NodeOwner>>,
     #[serde(default)]
     pf_link_down: PfLinkDown,
-}
-
-/// Container runtimes that differ in what they take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Runtime {
-    /// Any OCI runtime in the host's kernel.
-    #[default]
-    Runc,
 }
 
 /// Which of a pool's free devices a container is best given, once its NUMA node is settled.
@@ -107,19 +100,10 @@ impl PoolFields {
             uid: owner.and_then(|owner| owner.uid),
             gid: owner.and_then(|owner| owner.gid),
         };
-        let Self {
-            name,
-            access,
-            runtime,
-            select,
-            prepare,
-            iommufd,
-            require_cni,
-            allocation,
-            pf_link_down,
-            ..
-        } = self;
-        let (name, select, prepare) = (name.value, select.value, prepare.map(|prepare| prepare.value));
+        let runtime = self.runtime();
+        let Self { name, access, select, prepare, iommufd, require_cni, allocation, pf_link_down, .. } = self;
+        let (name, access, select) = (name.value, access.value, select.value);
+        let prepare = prepare.map(|prepare| prepare.value);
         let require_cni = require_cni.map_or(access.is_netdev(), |require_cni| require_cni.value);
         Ok(Pool {
             name,
@@ -135,8 +119,16 @@ impl PoolFields {
         })
     }
 
+    fn runtime(&self) -> Runtime {
+        match self.runtime {
+            RuntimeName::Runc => Runtime::Runc,
+            RuntimeName::Kata => Runtime::Kata(self.kata.as_ref().map(|kata| kata.value).unwrap_or_default()),
+        }
+    }
+
     fn against(&self, before: &[Pool], cdi: Cdi) -> Result<(), Contradiction> {
-        let Self { name, select, access, .. } = self;
+        let Self { name, select, .. } = self;
+        let access = self.access.value;
         if before.iter().any(|other| other.name == name.value) {
             let message = format!("pool `{}` is there already", name.value);
             return Err(Contradiction { line: name.referenced.line(), field: "name", message });
@@ -144,6 +136,12 @@ impl PoolFields {
         // Every VF of the node would be in the pool, and `prepare` would take them all off their drivers.
         if select.value == Select::default() {
             return Err(contradiction(select, "select", "no selector is given"));
+        }
+        if let Some(kata) = self.kata.as_ref().filter(|_| self.runtime == RuntimeName::Runc) {
+            return Err(contradiction(kata, "kata", "it is for pools with `runtime: kata`"));
+        }
+        if let Some(why) = self.runtime().refuses(access) {
+            return Err(contradiction(&self.access, "access", why));
         }
         self.select_against_access()?;
         if let Some(prepare) = &self.prepare {
@@ -180,9 +178,10 @@ impl PoolFields {
 
     /// Each mode has its parents.
     fn select_against_access(&self) -> Result<(), Contradiction> {
-        let Self { select, access, .. } = self;
+        let Self { select, .. } = self;
+        let access = self.access.value;
         let Select { aux_types, parents, .. } = &select.value;
-        if *access == Access::Mdev && parents.is_empty() {
+        if access == Access::Mdev && parents.is_empty() {
             return Err(contradiction(
                 select,
                 "select",
@@ -213,7 +212,8 @@ impl PoolFields {
     }
 
     fn prepare_against_the_rest(&self, prepare: &Spanned<Prepare>) -> Result<(), Contradiction> {
-        let Self { select, access, .. } = self;
+        let Self { select, .. } = self;
+        let access = self.access.value;
         let asked = &prepare.value;
         if asked.num_vfs.is_some() && select.value.pfs().next().is_none() {
             let message = "neither select.pfNames nor select.rootDevices names a PF to make VFs on";
@@ -226,7 +226,7 @@ impl PoolFields {
             return Err(contradiction(prepare, field, "it is for VFs, and the pool selects none"));
         }
         let drivers = &select.value.drivers;
-        if let Some(driver) = asked.driver_for(*access)
+        if let Some(driver) = asked.driver_for(access)
             && takes_vfs
             && !drivers.is_empty()
             && !drivers.iter().any(|name| *name == *driver)
@@ -243,7 +243,7 @@ impl PoolFields {
         if let Some((field, _)) = of_vdpa.into_iter().find(|(_, given)| *given && !access.is_vdpa()) {
             return Err(contradiction(prepare, field, "no vDPA device is made for this access mode"));
         }
-        if asked.mdev_type.is_some() != (*access == Access::Mdev) {
+        if asked.mdev_type.is_some() != (access == Access::Mdev) {
             let message = "mdevs are made of the type that it names, and nothing else has one";
             return Err(contradiction(prepare, "prepare.mdevType", message));
         }

@@ -197,6 +197,34 @@ fn containerds_config_is_an_absolute_path() {
 }
 
 #[test]
+fn kata_takes_what_can_be_plugged_into_a_vm() {
+    let pool = |access: &str, more: &str| {
+        let text = format!(
+            "apiVersion: doorbell.dev/v1\npools:\n- name: vm\n  access: {access}\n  runtime: kata\n  {more}\n"
+        );
+        Config::parse("pools.yaml", &text).map(|config| config.pools[0].runtime)
+    };
+    let kata = |runtime| Runtime::Kata(Kata { runtime });
+    let vfs = "select: {pfNames: [ens1f0]}";
+    assert_eq!(pool("vfio", vfs).unwrap(), kata(KataRuntime::Rs));
+    assert_eq!(pool("vfio", &format!("{vfs}\n  kata: {{runtime: go}}")).unwrap(), kata(KataRuntime::Go));
+    let mdevs = "select: {parents: [mtty]}\n  prepare: {mdevType: mtty-1}";
+    assert_eq!(pool("mdev", &format!("{mdevs}\n  kata: {{runtime: go}}")).unwrap(), kata(KataRuntime::Go));
+    for (access, more, why) in [
+        ("vhost-vdpa", vfs, "Kata plugs no vhost-vdpa device"),
+        ("virtio-vdpa", vfs, "Kata would forward the packets"),
+        ("netdev", vfs, "Kata would take the VF off its driver"),
+        ("mdev", mdevs, "Kata's runtime-rs plugs no mdev"),
+    ] {
+        let message = pool(access, more).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("pools.yaml:4: pools[0].access: {why}")), "{message}");
+        assert!(message.contains("use `access: vfio`") || message.contains("runtime: go"), "{message}");
+    }
+    let message = refused(&GOOD.replace("  runtime: runc", "  kata: {runtime: go}"));
+    assert_eq!(message, "pools.yaml:12: pools[1].kata: it is for pools with `runtime: kata`");
+}
+
+#[test]
 fn every_error_is_one_line() {
     for text in
         ["", "pools: [", "a: b", "apiVersion: v9\npools: []", "apiVersion: doorbell.dev/v1\npools: 3\n", "\t"]

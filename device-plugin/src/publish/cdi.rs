@@ -11,10 +11,10 @@ use crate::inventory::{Inventory, Pool};
 /// What mount(8) is told: the container reads the files that we write.
 const MOUNT: [&str; 4] = ["ro", "rbind", "nosuid", "nodev"];
 
-/// Writes the specifications of all pools, none where the runtime takes none, and removes those of others.
+/// Writes the specifications of all pools, where the runtime takes none those for Kata alone, and removes those of others.
 pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
     let mut ours = Vec::new();
-    for (name, pool) in inventory.pools.iter().filter(|_| inventory.cdi.on) {
+    for (name, pool) in inventory.pools.iter().filter(|(_, pool)| inventory.is_specified(pool)) {
         if let Some(spec) = spec(name, pool) {
             let file = cdi::file(name.as_str());
             host.keep_as(&file, &spec.document())?;
@@ -28,22 +28,23 @@ pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
 }
 
 fn spec(name: &PoolName, pool: &Pool) -> Option<Spec> {
-    let edits = |device: &Eligible| (device.id.clone(), edits(name, device, pool.node));
+    let edits = |device: &Eligible| (device.id.clone(), edits(name, pool, device));
     Spec::new(&pool.resource, pool.devices.values().map(edits).collect())
 }
 
 /// Permissions are `rw` and never `m`: a container makes no nodes.
-fn edits(pool: &PoolName, device: &Eligible, NodePermissions { mode, uid, gid }: NodePermissions) -> Edits {
+fn edits(name: &PoolName, pool: &Pool, device: &Eligible) -> Edits {
+    let NodePermissions { mode, uid, gid } = pool.node;
     let node =
         |path: &str| Node { path: path.to_owned(), permissions: "rw".to_owned(), file_mode: mode, uid, gid };
     let mount = Mount {
         host_path: descriptor::folder(&device.id),
-        container_path: descriptor::container_folder(pool.as_str(), &device.id),
+        container_path: descriptor::container_folder(name.as_str(), &device.id),
         options: MOUNT.map(str::to_owned).to_vec(),
     };
     Edits {
         env: vec![format!("{}={}", descriptor::ENV, descriptor::CONTAINER_FOLDER)],
-        device_nodes: device.nodes.paths().into_iter().map(node).collect(),
+        device_nodes: pool.runtime.nodes(device).into_iter().map(node).collect(),
         mounts: vec![mount],
     }
 }

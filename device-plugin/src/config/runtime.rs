@@ -1,0 +1,85 @@
+//! Which container runtime a pool's pods run in, and what follows for what they are handed.
+//!
+//! Allocate is not told who asks, so a pool is for one runtime.
+
+use doorbell_common::subdevice::{Access, Eligible};
+use serde::Deserialize;
+
+/// Container runtimes that differ in what they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Runtime {
+    /// Any OCI runtime in the host's kernel.
+    #[default]
+    Runc,
+    /// Kata Containers: the device goes into the pod's VM.
+    Kata(Kata),
+}
+
+/// Which Kata the node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kata {
+    /// Which of its two runtimes; the stricter by default, which is Kata's own default since 4.0.
+    #[serde(default)]
+    pub runtime: KataRuntime,
+}
+
+/// Kata's two runtimes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KataRuntime {
+    /// The one in Rust, runtime-rs.
+    #[default]
+    Rs,
+    /// The one in Go.
+    Go,
+}
+
+/// As a pool names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RuntimeName {
+    #[default]
+    Runc,
+    Kata,
+}
+
+impl Runtime {
+    /// Whether the device goes into a VM of Kata's.
+    #[must_use]
+    pub fn is_kata(self) -> bool {
+        matches!(self, Self::Kata(_))
+    }
+
+    /// The nodes of a device that its container is handed. Kata takes every node that it is given for a device to plug
+    /// into the VM, and fails the sandbox at `/dev/vfio/vfio` and `/dev/iommu`: its VMM opens those by itself.
+    #[must_use]
+    pub fn nodes(self, device: &Eligible) -> Vec<&str> {
+        match self {
+            Self::Runc => device.nodes.paths(),
+            Self::Kata(_) => device.nodes.own().into_iter().collect(),
+        }
+    }
+
+    /// Why pods of this runtime can't have devices by that access mode, and what they can have instead.
+    pub(super) fn refuses(self, access: Access) -> Option<&'static str> {
+        let Self::Kata(Kata { runtime }) = self else { return None };
+        match (access, runtime) {
+            (Access::Vfio, _) | (Access::Mdev, KataRuntime::Go) => None,
+            (Access::Mdev, KataRuntime::Rs) => Some(
+                "Kata's runtime-rs plugs no mdev into a VM; `kata: {runtime: go}` can, where the nodes have it",
+            ),
+            (Access::VhostVdpa, _) => Some(
+                "Kata plugs no vhost-vdpa device into a VM: it would make a node of the host's number in the guest, \
+                 where that is another device; use `access: vfio`",
+            ),
+            (Access::VirtioVdpa, _) => Some(
+                "Kata would forward the packets of the interface in the host, and the VM would have no doorbell; use \
+                 `access: vfio`",
+            ),
+            (Access::Netdev, _) => Some(
+                "Kata would take the VF off its driver itself, unseen by what verifies it; use `access: vfio`",
+            ),
+        }
+    }
+}
