@@ -5,6 +5,7 @@ pub mod cdi;
 pub mod cni;
 pub mod descriptor;
 pub mod devinfo;
+pub mod kata_dan;
 
 use serde::Serialize;
 
