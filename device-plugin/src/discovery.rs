@@ -214,15 +214,25 @@ pub struct Assignment {
     /// The first pool that selects it.
     pub pool: PoolName,
     /// How consumers of that pool drive what stands on it.
-    pub access: Access,
-    /// The way that they go, where that is through VFIO.
-    pub way: Way,
+    pub driven: Driven,
     /// Later pools that select it too and do not get it: two resources must never list one device.
     pub also: Vec<PoolName>,
 }
 
+/// How consumers drive what stands on a parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Driven {
+    /// The access mode.
+    pub access: Access,
+    /// The way that they go, where that is through VFIO.
+    pub way: Way,
+    /// Whether they are VMs, which are rung for by their VMM where it traps the doorbell.
+    pub in_vm: bool,
+}
+
 impl Assignment {
     fn to(pool: &Pool) -> Self {
-        Self { pool: pool.name.clone(), access: pool.access, way: pool.iommufd.way(), also: Vec::new() }
+        let (access, way, in_vm) = (pool.access, pool.iommufd.way(), pool.runtime.is_kata());
+        Self { pool: pool.name.clone(), driven: Driven { access, way, in_vm }, also: Vec::new() }
     }
 }

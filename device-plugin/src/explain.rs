@@ -15,7 +15,7 @@ use doorbell_common::host::Host;
 use doorbell_common::isolation::Refusal;
 use doorbell_common::kernel::vfio::{self, Way};
 use doorbell_common::kernel::{memory, pci, process};
-use doorbell_common::subdevice::{Access, DeviceId, Eligible, Parent, VirtualFunction};
+use doorbell_common::subdevice::{Access, DeviceId, Effective, Eligible, Parent, VirtualFunction};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, PfLinkDown};
@@ -68,11 +68,18 @@ pub fn explain(host: &Host, config: Option<&Config>, id: &DeviceId, page: u64) -
         if found.access == Access::Vfio {
             let files = format_args!("{0}/vfio-dev, {0}/driver", pci::folder(address));
             let _ = checks.step("vfio-driver", files, device.vfio_driver(), |driver| (*driver).to_owned());
-            nodes(host, &device, assignment.map_or(Way::default(), |assignment| assignment.way), &mut checks);
+            nodes(
+                host,
+                &device,
+                assignment.map_or(Way::default(), |assignment| assignment.driven.way),
+                &mut checks,
+            );
         }
     }
-    if found.access != Access::Vfio {
-        // A driver that keeps DMA and doorbells to itself (mlx5) does not ask what its function shows.
+    let trapped = found.device.as_ref().is_ok_and(|device| device.effective == Effective::Trapped);
+    if found.access != Access::Vfio || trapped {
+        // A driver that keeps DMA and doorbells to itself (mlx5) does not ask what its function shows, and a VM has the
+        // function whole.
         if found.device.is_ok() {
             checks.overrule();
         }
@@ -114,10 +121,10 @@ fn find(
         bail!(unreadable.reason.clone());
     }
     for parent in survey.parents().filter(|parent| wanted.as_str().starts_with(&parent.to_string())) {
-        let (access, way) = survey.driven(&parent, assigned.get(&parent));
-        for (id, device) in survey.sub_devices(host, &parent, access, way, page) {
+        let driven = survey.driven(&parent, assigned.get(&parent));
+        for (id, device) in survey.sub_devices(host, &parent, driven, page) {
             if id == *wanted {
-                return Ok(Found { id, parent, access, device });
+                return Ok(Found { id, parent, access: driven.access, device });
             }
         }
     }

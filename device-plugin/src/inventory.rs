@@ -83,12 +83,12 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Invento
     let assigned = survey.assign(config);
     let mut survey = survey.clone();
     proof::confirm(host, &mut survey, |address| assigned.contains_key(&Parent::Vf(address)));
-    for (parent, Assignment { pool: name, access, way, also }) in assigned {
+    for (parent, Assignment { pool: name, driven, also }) in assigned {
         let Some(pool) = inventory.pools.get_mut(&name) else { continue };
         if let Some(overlap) = discovery::overlap(&also) {
             inventory.remarks.insert(parent.to_string(), overlap);
         }
-        for (id, device) in survey.sub_devices(host, &parent, access, way, page) {
+        for (id, device) in survey.sub_devices(host, &parent, driven, page) {
             match device {
                 Ok(eligible) => drop(pool.devices.insert(id, eligible)),
                 Err(reasons) => drop(pool.refused.insert(id, reasons.join("; "))),

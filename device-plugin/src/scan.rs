@@ -94,7 +94,8 @@ fn of_parent(
     promise: Option<&str>,
     page: u64,
 ) -> Vec<Row> {
-    let (access, way) = survey.driven(parent, assignment);
+    let driven = survey.driven(parent, assignment);
+    let access = driven.access;
     let finish = |mut row: Row| {
         row.reasons.extend(promise.map(str::to_owned));
         if assignment.is_none() {
@@ -105,7 +106,7 @@ fn of_parent(
         row.advertised = row.reasons.is_empty();
         row
     };
-    let devices = survey.sub_devices(host, parent, access, way, page);
+    let devices = survey.sub_devices(host, parent, driven, page);
     if devices.is_empty() {
         let mut row = bare(survey, parent, access);
         row.reasons.push("nothing stands on it".to_owned());

@@ -259,3 +259,19 @@ fn no_schema_tells_of_a_field_that_nothing_writes() {
         assert!(unwritten.is_empty(), "{name}: {unwritten:?}");
     }
 }
+
+#[test]
+fn a_trapped_doorbell_is_described_as_such_and_a_shared_one_not_as_direct() {
+    let node = Node::with(&[node::Vf { notify_length: 0x800, msix_table: Some(0x3800), ..GOOD }]);
+    let config = CONFIG.replace("access: vfio", "access: vfio, runtime: kata");
+    publish::all(&node.host(), &node.inventory(&config)).unwrap();
+    let mut trapped = device(&node.host(), "0000:01:00.1");
+    assert_valid("device", &trapped);
+    trapped["doorbell"]["effective"] = json!("direct");
+    assert!(!validator("device").is_valid(&trapped));
+    // Its explanation has the check that was overruled.
+    let config = Config::parse("pools.yaml", &config).unwrap();
+    let explained = explanation(&node, Some(&config));
+    assert_valid("explain", &explained);
+    assert_eq!(explained["advertised"], true, "{explained:#}");
+}

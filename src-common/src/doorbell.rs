@@ -136,6 +136,13 @@ impl Refusal {
             _ => "unverifiable",
         }
     }
+
+    /// Whether nothing but the MSI-X table and its pending bits lie beside the doorbell. A VM may have the whole function,
+    /// so that is no harm to it; but a VMM emulates their pages, and with them the doorbell.
+    #[must_use]
+    pub fn is_for_msix_alone(&self) -> bool {
+        matches!(self, Self::Shared { neighbour: Extent { holds, .. }, .. } if holds.is_msix())
+    }
 }
 
 /// Looks for a doorbell that has its pages for itself. `page` is the host's page size, a power of two.
@@ -280,10 +287,9 @@ fn nothing_else_meets(hull: Hull, area: &Extent, extents: &[Extent]) -> Result<(
             && extent.start < hull.start + hull.length
             && hull.start < extent.end
     };
-    extents
-        .iter()
-        .find(meets)
-        .map_or(Ok(()), |neighbour| Err(Refusal::Shared { neighbour: *neighbour, hull }))
+    // Registers are the worse neighbours, and are named first.
+    let neighbour = extents.iter().filter(meets).min_by_key(|extent| extent.holds.is_msix());
+    neighbour.map_or(Ok(()), |neighbour| Err(Refusal::Shared { neighbour: *neighbour, hull }))
 }
 
 /// Offset and length of a notify area are 32-bit fields, so this holds for every area that came from one.

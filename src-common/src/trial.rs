@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use crate::host::Host;
 use crate::kernel::process;
 use crate::kernel::vfio::Way;
-use crate::subdevice::{Access, Eligible, Nodes};
+use crate::subdevice::{Access, Effective, Eligible, Nodes};
 
 pub use error::TrialError;
 pub use vfio::{Mapped, attach};
@@ -35,7 +35,7 @@ pub enum Proof {
     Mapped(Mapped),
     /// A vDPA device's doorbells map, or do not, as they were judged.
     Opened(Opened),
-    /// Its group attaches.
+    /// It attaches: an mdev, or a VF whose doorbell a VMM traps.
     Attached,
     /// It has no node to open.
     Nothing,
@@ -57,6 +57,10 @@ pub fn prove(host: &Host, device: &Eligible, page: u64) -> Result<Proof, TrialEr
     loop {
         let tried = match (&device.nodes, device.access) {
             (Nodes::Vfio(nodes), Access::Mdev) => {
+                vfio::attach_to(host, device, nodes).map(|()| Proof::Attached)
+            }
+            // Its VMM is not let map the page.
+            (Nodes::Vfio(nodes), _) if device.effective == Effective::Trapped => {
                 vfio::attach_to(host, device, nodes).map(|()| Proof::Attached)
             }
             (Nodes::Vfio(nodes), _) => vfio::map_doorbell(host, device, nodes).map(Proof::Mapped),

@@ -5,9 +5,9 @@ use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::mdev;
 use doorbell_common::kernel::vdpa::{self, OnBus, VdpaDevice, VdpaError};
 use doorbell_common::kernel::vfio::Way;
-use doorbell_common::subdevice::{self, Access, Child, DeviceId, Eligible, Parent, Subject};
+use doorbell_common::subdevice::{self, Access, Child, DeviceId, Effective, Eligible, Parent, Subject};
 
-use super::{Assignment, Other, Survey, VdpaOn};
+use super::{Assignment, Driven, Other, Survey, VdpaOn};
 
 impl Survey {
     /// What sysfs has on the vDPA bus, and what netlink adds: simulators, and of what type devices are.
@@ -67,10 +67,10 @@ impl Survey {
 
     /// How what stands on a parent is driven: as its pool says, or without one as it stands.
     #[must_use]
-    pub fn driven(&self, parent: &Parent, assignment: Option<&Assignment>) -> (Access, Way) {
+    pub fn driven(&self, parent: &Parent, assignment: Option<&Assignment>) -> Driven {
         match assignment {
-            Some(Assignment { access, way, .. }) => (*access, *way),
-            None => (self.as_it_stands(parent), Way::default()),
+            Some(assignment) => assignment.driven,
+            None => Driven { access: self.as_it_stands(parent), way: Way::default(), in_vm: false },
         }
     }
 
@@ -116,8 +116,7 @@ impl Survey {
         &self,
         host: &Host,
         parent: &Parent,
-        access: Access,
-        way: Way,
+        Driven { access, way, in_vm }: Driven,
         page: u64,
     ) -> Vec<(DeviceId, Result<Eligible, Vec<String>>)> {
         let subjects = self.subjects(parent, access, way);
@@ -138,6 +137,12 @@ impl Survey {
                 }
                 _ => subject.examine(host, page),
             };
+            let eligible = eligible.and_then(|eligible| match &eligible.doorbell {
+                Err(refusal) if eligible.effective == Effective::Trapped && !in_vm => {
+                    Err(vec![refusal.to_string()])
+                }
+                _ => Ok(eligible),
+            });
             Some((id, eligible))
         });
         examined.collect()

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use doorbell_common::doorbell;
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::vdpa::BusDriver;
 use doorbell_common::subdevice::{Access, Parent};
 
 use crate::config::{Config, PoolName, Prepare};
-use crate::discovery::{Other, Survey};
+use crate::discovery::{Driven, Other, Survey};
 
 /// What a pool wants of one of its parents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +44,8 @@ pub fn plans(config: &Config, survey: &Survey) -> BTreeMap<Parent, Plan> {
     for (parent, assignment) in survey.assign(config) {
         let pool = config.pools.iter().find(|pool| pool.name == assignment.pool);
         let Some(prepare) = pool.and_then(|pool| pool.prepare.clone()) else { continue };
-        if !refused_anyway(survey, &parent, assignment.access) {
-            let (pool, access) = (assignment.pool, assignment.access);
+        if !refused_anyway(survey, &parent, assignment.driven) {
+            let (pool, access) = (assignment.pool, assignment.driven.access);
             plans.insert(parent.clone(), Plan { parent, pool, access, prepare });
         }
     }
@@ -52,10 +53,13 @@ pub fn plans(config: &Config, survey: &Survey) -> BTreeMap<Parent, Plan> {
 }
 
 /// What sysfs shows something against is not taken off its driver.
-fn refused_anyway(survey: &Survey, parent: &Parent, access: Access) -> bool {
+fn refused_anyway(survey: &Survey, parent: &Parent, Driven { access, in_vm, .. }: Driven) -> bool {
     let vf = parent.vf().and_then(|address| survey.vfs.get(&address)).map(|vf| &vf.device);
     match (vf, parent) {
-        (Some(vf), _) => vf.class(access).is_none() || access == Access::Vfio && vf.doorbell.is_err(),
+        (Some(vf), _) => {
+            let refused = |refusal: &doorbell::Refusal| !(in_vm && refusal.is_for_msix_alone());
+            vf.class(access).is_none() || access == Access::Vfio && vf.doorbell.as_ref().is_err_and(refused)
+        }
         (None, Parent::Device(name)) => {
             matches!(survey.others.get(name), Some(Other::Mdev { parent, .. }) if !parent.is_software())
         }

@@ -33,6 +33,8 @@ pub(crate) struct Vf {
     pub(crate) group: u32,
     /// Bytes of BAR 4.
     pub(crate) bar_length: u64,
+    /// Where in BAR 4 an MSI-X table lies, if one does, with its pending bits behind it.
+    pub(crate) msix_table: Option<u32>,
 }
 
 pub(crate) const GOOD: Vf = Vf {
@@ -42,6 +44,7 @@ pub(crate) const GOOD: Vf = Vf {
     last_next: 0,
     group: 7,
     bar_length: 0x4000,
+    msix_table: None,
 };
 
 impl Vf {
@@ -63,6 +66,13 @@ impl Vf {
             bytes[at + 12..at + 16].copy_from_slice(&u32::to_le_bytes(length));
         }
         bytes[0x80..0x84].copy_from_slice(&self.multiplier.to_le_bytes());
+        if let Some(table) = self.msix_table {
+            // The notify capability is the fourth: its pointer leads here.
+            bytes[0x71] = 0x90;
+            bytes[0x90..0x94].copy_from_slice(&[0x11, 0, 1, 0]);
+            bytes[0x94..0x98].copy_from_slice(&(table | 4).to_le_bytes());
+            bytes[0x98..0x9c].copy_from_slice(&((table + 0x100) | 4).to_le_bytes());
+        }
         bytes
     }
 }

@@ -125,7 +125,19 @@ fn registers_in_the_page_make_it_shared() {
 fn the_msix_table_in_the_page_makes_it_shared() {
     let vf =
         Vf::bare().bar(4, 0xe0_0000_0000, 0x4000, 0x200).msix(4, 0x3800, 0x3f00).notify(4, 0x3000, 0x800, 4);
-    assert!(vf.verify().unwrap_err().to_string().contains("MSI-X"));
+    let refusal = vf.verify().unwrap_err();
+    assert!(refusal.to_string().contains("MSI-X") && refusal.is_for_msix_alone());
+}
+
+#[test]
+fn registers_beside_the_msix_table_are_named_before_it() {
+    let vf = Vf::bare()
+        .bar(4, 0xe0_0000_0000, 0x4000, 0x200)
+        .msix(4, 0x3800, 0x3f00)
+        .notify(4, 0x3000, 0x800, 4)
+        .cap(77, 4, 0x3840, 4);
+    let refusal = vf.verify().unwrap_err();
+    assert!(refusal.to_string().contains("unknown type 77") && !refusal.is_for_msix_alone(), "{refusal}");
 }
 
 #[test]

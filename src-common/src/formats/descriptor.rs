@@ -254,7 +254,7 @@ pub enum Trial {
     Mapped(Mapped),
     /// A vDPA device was asked, and its doorbells mapped where they are to be.
     Vdpa(Vdpa),
-    /// An mdev's group was attached.
+    /// An mdev was attached, or a VF whose doorbell is trapped.
     Attached {
         /// `true`.
         attached: bool,

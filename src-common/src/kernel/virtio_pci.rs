@@ -92,6 +92,14 @@ pub enum Holds {
     Foreign(u8),
 }
 
+impl Holds {
+    /// Whether it is of MSI-X, and no register of the device.
+    #[must_use]
+    pub fn is_msix(self) -> bool {
+        matches!(self, Self::MsixTable | Self::MsixPending)
+    }
+}
+
 /// Why the layout can't be told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {

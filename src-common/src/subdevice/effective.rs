@@ -12,6 +12,8 @@ use crate::doorbell::{self, Doorbell};
 pub enum Effective {
     /// The page is mapped into the consumer: no exit, no system call.
     Direct,
+    /// The consumer is a VM whose VMM emulates the page: each ring leaves the VM.
+    Trapped,
     /// The consumer writes an eventfd, and the kernel rings.
     Eventfd,
     /// The kernel has the rings, and rings itself.
@@ -81,6 +83,7 @@ impl Effective {
             |(name, maps): &(&str, Maps)| *name == driver && matches!(maps, Maps::Multiplier { .. });
         match (self, stride.filter(|_| DRIVERS.iter().any(by_multiplier))) {
             (Self::Direct, _) => format!("{driver} maps it into the consumer"),
+            (Self::Trapped, _) => "the MSI-X table lies in its page, which a VMM emulates".to_owned(),
             (Self::Eventfd, Some(stride)) => format!(
                 "{driver} maps a doorbell only where the notify multiplier is the page size, and it is {stride:#x}"
             ),
@@ -95,6 +98,7 @@ impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Direct => "direct",
+            Self::Trapped => "trapped",
             Self::Eventfd => "eventfd",
             Self::Kernel => "kernel",
             Self::None => "none",

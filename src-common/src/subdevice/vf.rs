@@ -88,12 +88,16 @@ impl VirtualFunction {
     }
 
     fn by_vfio(&self, host: &Host, way: Way) -> Result<Eligible, Vec<String>> {
-        let (driver, isolation, doorbell) = match (self.vfio_driver(), &self.isolation, &self.doorbell) {
-            (Ok(driver), Ok(isolation), Ok(doorbell)) => (driver, isolation, doorbell),
-            (driver, isolation, doorbell) => {
+        let effective = match &self.doorbell {
+            Ok(_) => Ok(Effective::Direct),
+            Err(refusal) if refusal.is_for_msix_alone() => Ok(Effective::Trapped),
+            Err(refusal) => Err(refusal.to_string()),
+        };
+        let (driver, isolation, effective) = match (self.vfio_driver(), &self.isolation, effective) {
+            (Ok(driver), Ok(isolation), Ok(effective)) => (driver, isolation, effective),
+            (driver, isolation, effective) => {
                 let isolation = isolation.as_ref().err().map(ToString::to_string);
-                let doorbell = doorbell.as_ref().err().map(ToString::to_string);
-                return Err([driver.err(), isolation, doorbell].into_iter().flatten().collect());
+                return Err([driver.err(), isolation, effective.err()].into_iter().flatten().collect());
             }
         };
         let group = isolation.group.ok_or_else(|| vec!["it has no IOMMU group".to_owned()])?;
@@ -101,8 +105,7 @@ impl VirtualFunction {
         Ok(Eligible {
             nodes: Nodes::Vfio(nodes.map_err(|error| vec![chain(&error)])?),
             isolation: isolation.clone(),
-            doorbell: Ok(*doorbell),
-            ..self.as_it_is(Access::Vfio, driver, Effective::Direct)
+            ..self.as_it_is(Access::Vfio, driver, effective)
         })
     }
 
