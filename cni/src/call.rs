@@ -3,7 +3,7 @@
 use std::fmt;
 
 use doorbell_common::claim::Pod;
-use doorbell_common::formats::cni::code;
+use doorbell_common::formats::cni::{code, is_container_id};
 use doorbell_common::kernel::link::LinkName;
 
 use crate::failure::Failure;
@@ -103,12 +103,6 @@ impl Call {
 
 fn bad(name: &str, value: &str) -> Failure {
     Failure::new(code::BAD_ENVIRONMENT, format!("{name} is malformed: `{value}`"))
-}
-
-/// The specification's form: alphanumeric, then also `_`, `.` and `-`.
-fn is_container_id(id: &str) -> bool {
-    id.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 /// The value of a key of `CNI_ARGS`, where it has one: `IgnoreUnknown=1;K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;…`

@@ -8,6 +8,7 @@ mod touched;
 use std::collections::BTreeMap;
 use std::io;
 
+use doorbell_common::doorbell;
 use doorbell_common::error::chain;
 use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::auxiliary::{self, SfAddress, SubFunction};
@@ -228,6 +229,14 @@ pub struct Driven {
     pub way: Way,
     /// Whether they are VMs, which are rung for by their VMM where it traps the doorbell.
     pub in_vm: bool,
+}
+
+impl Driven {
+    /// Whether they can have a VF whose doorbell is refused for that reason: a VM may have the MSI-X table beside it.
+    #[must_use]
+    pub fn puts_up_with(self, refusal: &doorbell::Refusal) -> bool {
+        self.in_vm && refusal.is_for_msix_alone()
+    }
 }
 
 impl Assignment {

@@ -68,12 +68,7 @@ pub fn explain(host: &Host, config: Option<&Config>, id: &DeviceId, page: u64) -
         if found.access == Access::Vfio {
             let files = format_args!("{0}/vfio-dev, {0}/driver", pci::folder(address));
             let _ = checks.step("vfio-driver", files, device.vfio_driver(), |driver| (*driver).to_owned());
-            nodes(
-                host,
-                &device,
-                assignment.map_or(Way::default(), |assignment| assignment.driven.way),
-                &mut checks,
-            );
+            nodes(host, &device, survey.driven(&found.parent, assignment).way, &mut checks);
         }
     }
     let trapped = found.device.as_ref().is_ok_and(|device| device.effective == Effective::Trapped);

@@ -6,10 +6,9 @@ use doorbell_common::subdevice::{Access, Eligible};
 use serde::Deserialize;
 
 /// Container runtimes that differ in what they take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runtime {
     /// Any OCI runtime in the host's kernel.
-    #[default]
     Runc,
     /// Kata Containers: the device goes into the pod's VM.
     Kata(Kata),

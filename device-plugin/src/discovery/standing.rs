@@ -116,9 +116,10 @@ impl Survey {
         &self,
         host: &Host,
         parent: &Parent,
-        Driven { access, way, in_vm }: Driven,
+        driven: Driven,
         page: u64,
     ) -> Vec<(DeviceId, Result<Eligible, Vec<String>>)> {
+        let Driven { access, way, .. } = driven;
         let subjects = self.subjects(parent, access, way);
         let several: Vec<OnBus> = self.vdpa_on(parent).iter().map(|on| on.on_bus.clone()).collect();
         if !parent.takes_several() && access.is_vdpa() && subjects.len() != 1 {
@@ -138,7 +139,7 @@ impl Survey {
                 _ => subject.examine(host, page),
             };
             let eligible = eligible.and_then(|eligible| match &eligible.doorbell {
-                Err(refusal) if eligible.effective == Effective::Trapped && !in_vm => {
+                Err(refusal) if eligible.effective == Effective::Trapped && !driven.puts_up_with(refusal) => {
                     Err(vec![refusal.to_string()])
                 }
                 _ => Ok(eligible),

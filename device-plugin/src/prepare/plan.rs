@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use doorbell_common::doorbell;
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::vdpa::BusDriver;
 use doorbell_common::subdevice::{Access, Parent};
@@ -53,12 +52,13 @@ pub fn plans(config: &Config, survey: &Survey) -> BTreeMap<Parent, Plan> {
 }
 
 /// What sysfs shows something against is not taken off its driver.
-fn refused_anyway(survey: &Survey, parent: &Parent, Driven { access, in_vm, .. }: Driven) -> bool {
+fn refused_anyway(survey: &Survey, parent: &Parent, driven: Driven) -> bool {
     let vf = parent.vf().and_then(|address| survey.vfs.get(&address)).map(|vf| &vf.device);
     match (vf, parent) {
         (Some(vf), _) => {
-            let refused = |refusal: &doorbell::Refusal| !(in_vm && refusal.is_for_msix_alone());
-            vf.class(access).is_none() || access == Access::Vfio && vf.doorbell.as_ref().is_err_and(refused)
+            let refused = |refusal| !driven.puts_up_with(refusal);
+            vf.class(driven.access).is_none()
+                || driven.access == Access::Vfio && vf.doorbell.as_ref().is_err_and(refused)
         }
         (None, Parent::Device(name)) => {
             matches!(survey.others.get(name), Some(Other::Mdev { parent, .. }) if !parent.is_software())

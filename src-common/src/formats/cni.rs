@@ -33,6 +33,13 @@ pub mod code {
     pub const NOT_AVAILABLE: u32 = 50;
 }
 
+/// Whether a text has the form of a `CNI_CONTAINERID`: alphanumeric, then also `_`, `.` and `-`.
+#[must_use]
+pub fn is_container_id(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
 /// The error document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
 
+use super::cni::is_container_id;
 use super::descriptor::IpPrefix;
 use crate::kernel::link::{LinkName, Route};
 use crate::kernel::mac::MacAddress;
@@ -98,10 +99,7 @@ impl FromStr for SandboxId {
     type Err = NoSandboxId;
 
     fn from_str(text: &str) -> Result<Self, NoSandboxId> {
-        let is_good = text.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-            && !text.contains("..")
-            && text.len() <= ID_LENGTH;
+        let is_good = is_container_id(text) && !text.contains("..") && text.len() <= ID_LENGTH;
         if is_good { Ok(Self(text.to_owned())) } else { Err(NoSandboxId(text.to_owned())) }
     }
 }
