@@ -137,6 +137,7 @@ pub(crate) fn eligible() -> Eligible {
         child: Child::None,
         access: Access::Netdev,
         function: Some(address),
+        ids: None,
         pf: PF.parse().ok(),
         driver: Some("igbvf".to_owned()),
         nodes: Nodes::None {},

@@ -58,17 +58,20 @@ pub fn answer(
 fn environment(pool: &Pool, devices: &[&Eligible], by_cdi: bool) -> HashMap<String, String> {
     let mut variables =
         HashMap::from([(descriptor::ENV.to_owned(), descriptor::CONTAINER_FOLDER.to_owned())]);
-    let variable = format!("PCIDEVICE_{}", pool.resource.to_uppercase().replace(['.', '/', '-'], "_"));
+    let variable = variable(&pool.resource);
     if !pool.runtime.is_kata() {
         variables.insert(format!("{variable}_INFO"), info(devices, by_cdi));
     }
-    let is_pci_address =
-        |device: &&Eligible| device.function.is_some_and(|address| device.id == address.into());
-    if !pool.runtime.is_kata() || devices.iter().all(is_pci_address) {
+    if !pool.runtime.is_kata() || devices.iter().all(|device| device.is_its_function()) {
         let ids: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
         variables.insert(variable, ids.join(","));
     }
     variables
+}
+
+/// The variable that has the ids of a resource's devices.
+pub fn variable(resource: &str) -> String {
+    format!("PCIDEVICE_{}", resource.to_uppercase().replace(['.', '/', '-'], "_"))
 }
 
 /// What others know of each device. By CDI it names no node: it is replayed as it is, and nodes are renumbered.

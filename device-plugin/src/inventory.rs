@@ -5,6 +5,7 @@ pub mod news;
 
 use std::collections::BTreeMap;
 
+use doorbell_common::formats::cdi::Spec;
 use doorbell_common::host::Host;
 use doorbell_common::subdevice::{DeviceId, Eligible, Parent};
 
@@ -28,6 +29,8 @@ pub struct Inventory {
     pub registration: Registration,
     /// Every pool of the config, also one without a device.
     pub pools: BTreeMap<PoolName, Pool>,
+    /// CDI specifications of devices that are not listed any more, and that pods may still have.
+    pub left: Vec<Spec>,
     /// What else is to be said, by the parent that it is about: one that can't be read, one that two pools select.
     pub remarks: BTreeMap<String, String>,
 }
@@ -71,6 +74,7 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Invento
         cdi: runtime::cdi(host, config),
         registration: config.registration,
         pools: config.pools.iter().map(|pool| (pool.name.clone(), empty(pool))).collect(),
+        left: Vec::new(),
         remarks: BTreeMap::new(),
     };
     for (address, Unreadable { reason, .. }) in &survey.unreadable {

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use doorbell_common::formats::cdi::{self, Spec};
 use doorbell_common::host::{self, Host};
-use doorbell_common::subdevice::Eligible;
+use doorbell_common::subdevice::{DeviceId, Eligible};
 
 use crate::allocated;
 use crate::config::{Config, PoolName};
 use crate::discovery::{self, Survey, Touched};
 use crate::inventory::{self, Inventory};
 use crate::prepare::{self, Allocated, Settled};
+use crate::publish;
 
 /// Why the host is looked at again.
 #[derive(Debug, Clone)]
@@ -49,7 +51,10 @@ impl Seen {
     /// The first look.
     pub async fn first(host: &Host, config: Arc<Config>, page: u64) -> Result<Self> {
         let survey = blocking(host, move |host| discovery::survey(host, page)).await?;
-        Self::of(host, config, survey, Settled::default(), true, page).await
+        let mut first = Self::of(host, config, survey, Settled::default(), true, page).await?;
+        let before = blocking(host, cdi::read).await?;
+        first.leave(host, before).await;
+        Ok(first)
     }
 
     /// The config that it was looked at with.
@@ -83,7 +88,30 @@ impl Seen {
         let same = |name: &PoolName| self.config.pool(name) == next.config.pool(name);
         let there = |device: &Eligible| next.survey.has(&device.parent);
         next.inventory.keep(&self.inventory, same, there);
+        next.leave(host, publish::specifications(&self.inventory)).await;
         Ok(next)
+    }
+
+    /// Leaves to pods that may have them the specifications from before of devices that are not specified any more: a
+    /// container that is started again is made from them.
+    async fn leave(&mut self, host: &Host, before: Vec<Spec>) {
+        let now = publish::specifications(&self.inventory);
+        if before == now {
+            return;
+        }
+        let is_specified =
+            |kind: &str, id: &DeviceId| now.iter().any(|spec| spec.kind() == kind && spec.has(id));
+        let gone = before.into_iter().filter_map(|spec| {
+            let kind = spec.kind().to_owned();
+            spec.only(|id| !is_specified(&kind, id))
+        });
+        let gone: Vec<Spec> = gone.collect();
+        if gone.is_empty() {
+            return;
+        }
+        let allocated = allocated::ask(host).await;
+        let left = gone.into_iter().filter_map(|spec| spec.only(|id| allocated.holder(host, id).is_some()));
+        self.inventory.left = left.collect();
     }
 
     async fn of(

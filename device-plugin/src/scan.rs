@@ -174,7 +174,7 @@ fn of_vf(row: Row, vf: &Vf) -> Row {
     Row {
         pf: Some(pf.to_string()),
         index: Some(*index),
-        ids: Some(format!("{:04x}:{:04x}", function.vendor, function.device)),
+        ids: Some(function.ids.to_string()),
         driver: function.driver.clone(),
         iommu_group: device.iommu_group.map(|group| group.0),
         numa_node: function.numa_node,

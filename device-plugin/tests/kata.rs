@@ -5,6 +5,7 @@
 
 mod node;
 
+use doorbell_common::formats::descriptor;
 use doorbell_common::kubelet::deviceplugin::ContainerAllocateResponse;
 use doorbell_device_plugin::{allocate, publish};
 use serde_json::{Value, json};
@@ -53,6 +54,48 @@ fn kata_is_told_no_node_twice() {
     assert!(answer.devices.is_empty() && specified.len() == 3, "{specified:?}");
     let names: Vec<_> = answer.cdi_devices.iter().map(|device| device.name.as_str()).collect();
     assert_eq!(names, ["doorbell.dev/fast=0000:01:00.1", "doorbell.dev/fast=0000:01:00.2"]);
+}
+
+#[test]
+fn a_guest_is_told_what_it_has_and_the_host_keeps_what_only_it_can_use() {
+    let node = node();
+    for_kata(&node, "cdi: true");
+    let told = node.text("run/doorbell/devices/0000:01:00.1/device.json");
+    assert!(!told.contains("/dev/"), "{told}");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["nodes"], json!({}));
+    let guest = json!({ "pciIds": "1af4:1041", "pciAddressIn": "PCIDEVICE_DOORBELL_DEV_FAST" });
+    assert_eq!(told["guest"], guest);
+
+    let kept = descriptor::read_device(&node.host(), &"0000:01:00.1".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(kept.nodes.own(), Some("/dev/vfio/7"));
+    assert_eq!((kept.iommu_group.map(|group| group.0), kept.guest), (Some(7), None));
+}
+
+#[test]
+fn a_pool_that_is_for_vms_no_more_says_so_to_its_containers() {
+    let node = node();
+    for_kata(&node, "cdi: true");
+    let config =
+        "apiVersion: doorbell.dev/v1\npools: [{name: fast, access: vfio, select: {pfNames: [ens1f0]}}]\n";
+    publish::all(&node.host(), &node.inventory(config)).unwrap();
+    let told: Value =
+        serde_json::from_str(&node.text("run/doorbell/devices/0000:01:00.1/device.json")).unwrap();
+    assert_eq!(told["nodes"]["group"], "/dev/vfio/7");
+    assert!(node.host().list("/run/doorbell/vms").unwrap().is_empty());
+}
+
+#[test]
+fn nothing_is_handed_out_while_the_host_lacks_its_own_file() {
+    let node = node();
+    let config = "apiVersion: doorbell.dev/v1\npools: [{name: fast, access: vfio, runtime: kata, select: {pfNames: [ens1f0]}}]\n";
+    let inventory = node.inventory(config);
+    publish::all(&node.host(), &inventory).unwrap();
+    node.remove("run/doorbell/vms/0000:01:00.1.json");
+    let ids = ["0000:01:00.1".to_owned()];
+    let refused = allocate::answer(&node.host(), &inventory, &"fast".parse().unwrap(), &ids).unwrap_err();
+    let expected = "/run/doorbell/vms/0000:01:00.1.json is gone";
+    assert!(refused.to_string().contains(expected), "{refused}");
 }
 
 /// A VF whose doorbell has the MSI-X table in its page.

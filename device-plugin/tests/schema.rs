@@ -87,6 +87,16 @@ fn devices() -> [Value; 2] {
     [described(&Node::with(&[GOOD])), described(&with_cdevs)]
 }
 
+/// For a VM: a VF, and an mdev.
+fn in_vms() -> [Value; 2] {
+    let node = modes::node();
+    let mdev = "access: mdev, runtime: kata, kata: {runtime: go}";
+    let config =
+        modes::CONFIG.replace("access: vfio", "access: vfio, runtime: kata").replace("access: mdev", mdev);
+    publish::all(&node.host(), &node.inventory(&config)).unwrap();
+    [modes::IDS[0], modes::IDS[5]].map(|id| device(&node.host(), id))
+}
+
 /// The least and the most that an attachment holds, and one of each kind of trial.
 fn attachments() -> Vec<Value> {
     let least = Attachment {
@@ -125,7 +135,8 @@ fn attachments() -> Vec<Value> {
 
 fn documents() -> Vec<(&'static str, Value)> {
     let explanations = explanations().into_iter().map(|document| ("explain", document));
-    let devices = devices().into_iter().chain(of_each_mode()).map(|document| ("device", document));
+    let devices =
+        devices().into_iter().chain(of_each_mode()).chain(in_vms()).map(|document| ("device", document));
     let attachments = attachments().into_iter().map(|document| ("attachment", document));
     explanations.chain(devices).chain(attachments).collect()
 }
@@ -177,6 +188,21 @@ fn descriptors_of_each_access_mode_are_valid() {
     assert_eq!(modes, Access::ALL.map(|mode| mode.to_string()).iter().map(String::as_str).collect());
     for document in &documents {
         assert_valid("device", document);
+    }
+}
+
+/// What a guest is told is either that or what a container on the host is told.
+#[test]
+fn a_descriptor_for_a_guest_is_valid_and_has_nothing_by_which_the_host_finds_the_device() {
+    let on_host = of_each_mode();
+    for document in in_vms() {
+        assert_valid("device", &document);
+        let same = on_host.iter().find(|other| other["id"] == document["id"]).unwrap();
+        for field in ["nodes", "iommuGroup", "memory", "guest"] {
+            let mut mixed = document.clone();
+            mixed[field] = same[field].clone();
+            assert!(!validator("device").is_valid(&mixed), "{mixed:#}");
+        }
     }
 }
 

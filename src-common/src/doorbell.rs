@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Checks;
-use crate::kernel::pci::{Bar, BarKind, Bars, ConfigSpace};
+use crate::kernel::pci::{Bar, BarKind, Bars, ConfigSpace, Ids};
 use crate::kernel::virtio_pci::{self, Extent, Holds, LayoutError};
 
 /// A doorbell rings with a 16-bit write (virtio 1.3, 4.1.5.2), so it is at least that long and that aligned.
@@ -57,13 +57,8 @@ pub enum Granularity {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The function is driven by another protocol.
-    #[error("no virtio function: vendor {vendor:04x} device {device:04x}")]
-    NotVirtio {
-        /// PCI vendor id.
-        vendor: u16,
-        /// PCI device id.
-        device: u16,
-    },
+    #[error("no virtio function: vendor {:04x} device {:04x}", .0.vendor, .0.device)]
+    NotVirtio(Ids),
     /// Its layout is its driver's knowledge, if it has one at all.
     #[error("no PCI function of its own, whose doorbell could be looked for")]
     NotPci,
@@ -131,7 +126,7 @@ impl Refusal {
     #[must_use]
     pub fn verdict(&self) -> &'static str {
         match self {
-            Self::NotVirtio { .. } | Self::NotPci | Self::NoNotify | Self::OnlyPorts(_) => "none",
+            Self::NotVirtio(_) | Self::NotPci | Self::NoNotify | Self::OnlyPorts(_) => "none",
             Self::SubPage { .. } | Self::Shared { .. } => "shared",
             _ => "unverifiable",
         }

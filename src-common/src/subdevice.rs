@@ -21,7 +21,7 @@ use crate::error::chain;
 use crate::host::Host;
 use crate::isolation::Isolation;
 use crate::kernel::mdev::Uuid;
-use crate::kernel::pci::PciAddress;
+use crate::kernel::pci::{Ids, PciAddress};
 use crate::kernel::vdpa::VdpaName;
 use crate::kernel::vfio::Way;
 
@@ -77,6 +77,8 @@ pub struct Eligible {
     pub access: Access,
     /// The PCI function that does its DMA; `None` for a device of software.
     pub function: Option<PciAddress>,
+    /// What that function says it is, where the consumer has the function itself.
+    pub ids: Option<Ids>,
     /// The PF that made that function.
     pub pf: Option<PciAddress>,
     /// The driver that its parent was on when it was examined; `None` for a device of software.
@@ -113,6 +115,12 @@ impl Subject {
 }
 
 impl Eligible {
+    /// Whether its id is the address of the PCI function that does its DMA.
+    #[must_use]
+    pub fn is_its_function(&self) -> bool {
+        self.function.is_some_and(|address| self.id == address.into())
+    }
+
     /// What names it.
     #[must_use]
     pub fn subject(&self) -> Subject {

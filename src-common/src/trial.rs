@@ -126,6 +126,7 @@ mod tests {
             child: Child::None,
             access: Access::Vfio,
             function: Some(address),
+            ids: None,
             pf: Some("0000:01:00.0".parse().unwrap()),
             driver: Some("vfio-pci".to_owned()),
             nodes: Nodes::Vfio(vfio::Nodes::Cdev {

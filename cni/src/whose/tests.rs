@@ -98,6 +98,7 @@ pub(crate) fn device(id: &str) -> Device {
         virtio_type: Some(1),
         numa_node: None,
         memory: Memory { page_size: 0x1000, locked: Locked::MemlockUnlessIpcLock },
+        guest: None,
     }
 }
 

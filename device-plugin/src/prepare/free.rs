@@ -31,7 +31,7 @@ pub enum Allocated {
 
 impl Allocated {
     /// The pod that has the device, if one may have.
-    fn holder(&self, host: &Host, id: &DeviceId) -> Option<String> {
+    pub fn holder(&self, host: &Host, id: &DeviceId) -> Option<String> {
         match self {
             Self::To(pods) => {
                 pods.get(id.as_str()).map(|pod| format!("the kubelet has given it to pod {pod}"))

@@ -1,5 +1,8 @@
 //! Each pool's CDI specification.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use doorbell_common::formats::cdi::{self, Edits, Mount, Node, Spec};
 use doorbell_common::formats::descriptor;
 use doorbell_common::host::{self, Host};
@@ -13,18 +16,44 @@ const MOUNT: [&str; 4] = ["ro", "rbind", "nosuid", "nodev"];
 
 /// Writes the specifications of all pools, where the runtime takes none those for Kata alone, and removes those of others.
 pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
-    let mut ours = Vec::new();
-    for (name, pool) in inventory.pools.iter().filter(|(_, pool)| inventory.is_specified(pool)) {
-        if let Some(spec) = spec(name, pool) {
-            let file = cdi::file(name.as_str());
-            host.keep_as(&file, &spec.document())?;
-            ours.push(file);
-        }
+    let specifications = specifications(inventory);
+    for (file, spec) in &specifications {
+        host.keep_as(file, &spec.document())?;
     }
-    for file in cdi::files(host)?.iter().filter(|file| !ours.contains(file)) {
+    for file in cdi::files(host)?.iter().filter(|file| !specifications.contains_key(*file)) {
         host.remove(file)?;
     }
     Ok(())
+}
+
+/// What is specified, by the file that it stands in: the devices of the pools, and beside them those that are left.
+pub(super) fn specifications(inventory: &Inventory) -> BTreeMap<String, Spec> {
+    let pools = inventory.pools.iter().filter(|(_, pool)| inventory.is_specified(pool));
+    let mut all: BTreeMap<String, Spec> =
+        pools.filter_map(|(name, pool)| Some((cdi::file(name.as_str()), spec(name, pool)?))).collect();
+    for left in &inventory.left {
+        match all.entry(file_of(inventory, left)) {
+            Entry::Occupied(mut pool) => pool.get_mut().join(left.clone()),
+            Entry::Vacant(none) => drop(none.insert(left.clone())),
+        }
+    }
+    all
+}
+
+/// The files of all specifications.
+pub(super) fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
+    let pools = inventory.pools.iter();
+    let pools = pools.filter(|(_, pool)| inventory.is_specified(pool) && !pool.devices.is_empty());
+    let pools = pools.map(|(name, _)| cdi::file(name.as_str()));
+    pools.chain(inventory.left.iter().map(|left| file_of(inventory, left)))
+}
+
+/// That of its pool, so that it does not move. Where the pool is another resource now, its own.
+fn file_of(inventory: &Inventory, left: &Spec) -> String {
+    let kind = left.kind();
+    let name = kind.rsplit_once('/').map_or(kind, |(_, name)| name);
+    let is_another = |(pool, now): (&PoolName, &Pool)| pool.as_str() == name && now.resource != kind;
+    if inventory.pools.iter().any(is_another) { cdi::file_beside(kind) } else { cdi::file(name) }
 }
 
 fn spec(name: &PoolName, pool: &Pool) -> Option<Spec> {

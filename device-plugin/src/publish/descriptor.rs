@@ -3,35 +3,59 @@
 use doorbell_common::claim;
 use doorbell_common::formats;
 use doorbell_common::formats::descriptor::{
-    self, API_VERSION, Area, Device, Doorbell, Isolation, Locked, Memory,
+    self, API_VERSION, Area, Device, Doorbell, Guest, Isolation, Locked, Memory,
 };
 use doorbell_common::host::{self, Host};
 use doorbell_common::isolation::Class;
-use doorbell_common::subdevice::{Access, Child, Effective, Eligible};
+use doorbell_common::subdevice::{Access, Child, DeviceId, Effective, Eligible};
 
-use crate::config::PoolName;
-use crate::inventory::Inventory;
+use crate::allocate;
+use crate::config::{PoolName, Runtime};
+use crate::inventory::{Inventory, Pool};
 
-/// Writes the descriptors of all devices, and withdraws those of devices that are neither advertised nor claimed. A
+/// Writes the descriptors of all devices, and withdraws those of devices that are neither advertised nor
+/// left to a pod nor claimed. A
 /// folder stays, as containers may have it mounted.
 pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
     for (name, pool) in &inventory.pools {
         for device in pool.devices.values() {
-            let described = describe(name, &pool.resource, device, inventory.page);
+            let mut described = describe(name, pool, device, inventory.page);
+            if pool.runtime.is_kata() {
+                // First what the descriptor for the guest lacks: who reads that one wants this one next.
+                host.keep_as(descriptor::vm_file(&device.id), &formats::to_json(&described))?;
+                described = described.for_guest(guest(&pool.resource, device));
+            }
             host.keep_as(descriptor::device_file(&device.id), &formats::to_json(&described))?;
         }
     }
+    let has = |pool: &Pool, id: &DeviceId| pool.devices.contains_key(id);
+    // A claim that can't be read is a claim: CNI's DEL may still want the descriptor.
+    let is_a_pods = |id: &DeviceId| {
+        inventory.left.iter().any(|left| left.has(id)) || !matches!(claim::read(host, id), Ok(None))
+    };
     for id in descriptor::ids(host)? {
-        let advertised = inventory.pools.values().any(|pool| pool.devices.contains_key(&id));
-        // A claim that can't be read is a claim: CNI's DEL may still want the descriptor.
-        if !advertised && matches!(claim::read(host, &id), Ok(None)) {
+        if !inventory.pools.values().any(|pool| has(pool, &id)) && !is_a_pods(&id) {
             host.remove(descriptor::device_file(&id))?;
+        }
+    }
+    for id in descriptor::vm_ids(host)? {
+        let mut pools = inventory.pools.values().filter(|pool| has(pool, &id)).peekable();
+        let is_wanted = pools.peek().map_or_else(|| is_a_pods(&id), |pool| pool.runtime.is_kata());
+        if !is_wanted {
+            host.remove(descriptor::vm_file(&id))?;
         }
     }
     Ok(())
 }
 
-fn describe(pool: &PoolName, resource: &str, device: &Eligible, page: u64) -> Device {
+fn guest(resource: &str, device: &Eligible) -> Guest {
+    Guest {
+        pci_ids: device.ids.map(|ids| ids.to_string()),
+        pci_address_in: device.is_its_function().then(|| allocate::variable(resource)),
+    }
+}
+
+fn describe(name: &PoolName, pool: &Pool, device: &Eligible, page: u64) -> Device {
     let (vdpa, mdev) = match &device.child {
         Child::Vdpa { name, .. } => (Some(name.clone()), None),
         Child::Mdev(uuid) => (None, Some(uuid.clone())),
@@ -40,8 +64,8 @@ fn describe(pool: &PoolName, resource: &str, device: &Eligible, page: u64) -> De
     Device {
         api_version: API_VERSION.to_owned(),
         id: device.id.clone(),
-        pool: pool.to_string(),
-        resource: resource.to_owned(),
+        pool: name.to_string(),
+        resource: pool.resource.clone(),
         access: device.access,
         nodes: device.nodes.clone(),
         parent: device.parent.clone(),
@@ -52,10 +76,11 @@ fn describe(pool: &PoolName, resource: &str, device: &Eligible, page: u64) -> De
         isolation: isolation(device),
         registers: device.access.registers(),
         mediation: device.access.mediation(&device.parent),
-        doorbell: doorbell(device),
+        doorbell: doorbell(device, pool.runtime),
         virtio_type: device.virtio_type,
         numa_node: device.numa_node,
         memory: Memory { page_size: page, locked: locked(device.access) },
+        guest: None,
     }
 }
 
@@ -73,7 +98,7 @@ fn isolation(device: &Eligible) -> Isolation {
     Isolation { class, reason }
 }
 
-fn doorbell(device: &Eligible) -> Doorbell {
+fn doorbell(device: &Eligible, runtime: Runtime) -> Doorbell {
     let stride = device.doorbell.as_ref().ok().map(|doorbell| doorbell.stride);
     let (verdict, reason, area) = match &device.doorbell {
         Ok(doorbell) => {
@@ -97,13 +122,16 @@ fn doorbell(device: &Eligible) -> Doorbell {
         verdict: verdict.to_owned(),
         reason,
         effective: device.effective,
-        effective_reason: effective_reason(device, stride),
+        effective_reason: effective_reason(device, runtime, stride),
         area,
     }
 }
 
-fn effective_reason(device: &Eligible, stride: Option<u32>) -> String {
+fn effective_reason(device: &Eligible, runtime: Runtime, stride: Option<u32>) -> String {
     match (device.access, device.effective) {
+        (Access::Vfio, Effective::Direct) if runtime.is_kata() => {
+            "VFIO maps it into the VMM, and the VMM into its guest".to_owned()
+        }
         (Access::Vfio, Effective::Direct) => "VFIO maps it into the consumer".to_owned(),
         (_, effective) => effective.reason(device.driver.as_deref(), stride),
     }

@@ -90,6 +90,36 @@ impl Spec {
         (!devices.is_empty()).then_some(Self { cdi_version, kind, devices })
     }
 
+    /// The full name of the resource.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Ids of its devices.
+    pub fn ids(&self) -> impl Iterator<Item = &DeviceId> {
+        self.devices.iter().map(|device| &device.name)
+    }
+
+    /// Whether it has that device.
+    #[must_use]
+    pub fn has(&self, id: &DeviceId) -> bool {
+        self.ids().any(|name| name == id)
+    }
+
+    /// What is left of it without the devices that do not stay.
+    #[must_use]
+    pub fn only(mut self, stays: impl Fn(&DeviceId) -> bool) -> Option<Self> {
+        self.devices.retain(|device| stays(&device.name));
+        (!self.devices.is_empty()).then_some(self)
+    }
+
+    /// Adds another's devices that are of the same resource.
+    pub fn join(&mut self, other: Self) {
+        self.devices.extend(other.devices);
+        self.devices.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
     /// As JSON.
     #[must_use]
     pub fn document(&self) -> Vec<u8> {
@@ -107,6 +137,20 @@ pub fn qualified(resource: &str, id: &DeviceId) -> String {
 #[must_use]
 pub fn file(pool: &str) -> String {
     format!("{FOLDER}/{PREFIX}{pool}{SUFFIX}")
+}
+
+/// The file of a resource whose pool's has another resource: the prefix of all resources was changed.
+#[must_use]
+pub fn file_beside(kind: &str) -> String {
+    // No name of a pool has one.
+    file(&kind.replace('/', "@"))
+}
+
+/// What stands in all files of ours; one that can't be read as ours is none.
+pub fn read(host: &Host) -> host::Result<Vec<Spec>> {
+    let read =
+        |file: String| Ok(host.read_text_if_any(file)?.and_then(|text| serde_json::from_str(&text).ok()));
+    files(host)?.into_iter().filter_map(|file| read(file).transpose()).collect()
 }
 
 /// Every file of ours, sorted.

@@ -3,6 +3,9 @@
 //! On the host the folder is `/run/doorbell/devices/<id>/`; the container sees it read-only at
 //! `$DOORBELL_DESCRIPTORS/<pool>/<id>/`. One writer a file: the plugin writes `device.json` ([`Device`]), the CNI
 //! writes `attachment.json` ([`Attachment`]) and removes it at DEL. Both are versioned by `apiVersion`.
+//!
+//! Where the container is in a VM, its `device.json` says what the guest has ([`Device::for_guest`]), and what only the
+//! host may know stands in a file beside, which no container sees: `/run/doorbell/vms/<id>.json`.
 
 use std::net::IpAddr;
 
@@ -32,6 +35,9 @@ pub const ATTACHMENT_FILE: &str = "attachment.json";
 /// Folder of all descriptors on the host.
 pub const HOST_FOLDER: &str = "/run/doorbell/devices";
 
+/// Folder of what the host knows of devices that go into VMs.
+pub const VM_FOLDER: &str = "/run/doorbell/vms";
+
 /// A device's folder on the host. Its inode is kept for life, because containers have it mounted.
 #[must_use]
 pub fn folder(id: &DeviceId) -> String {
@@ -48,6 +54,18 @@ pub fn container_folder(pool: &str, id: &DeviceId) -> String {
 #[must_use]
 pub fn device_file(id: &DeviceId) -> String {
     format!("{}/{DEVICE_FILE}", folder(id))
+}
+
+/// What the host knows of a device that goes into a VM: a [`Device`] too.
+#[must_use]
+pub fn vm_file(id: &DeviceId) -> String {
+    format!("{VM_FOLDER}/{id}.json")
+}
+
+/// Ids of all devices that the host knows to go into VMs, sorted.
+pub fn vm_ids(host: &Host) -> host::Result<Vec<DeviceId>> {
+    let id = |name: &String| name.strip_suffix(".json")?.parse().ok();
+    Ok(host.list(VM_FOLDER)?.iter().filter_map(id).collect())
 }
 
 /// Ids of all devices with a descriptor folder, sorted.
@@ -88,9 +106,16 @@ pub enum DescriptorError {
     },
 }
 
-/// The device's `device.json`; `None` where there is none.
+/// The device as the host has it: by its `device.json`, or where that is a guest's, by the file beside. `None` where
+/// there is none.
 pub fn read_device(host: &Host, id: &DeviceId) -> Result<Option<Device>, DescriptorError> {
-    let path = device_file(id);
+    match read(host, id, device_file(id))? {
+        Some(Device { guest: Some(_), .. }) => read(host, id, vm_file(id)),
+        device => Ok(device),
+    }
+}
+
+fn read(host: &Host, id: &DeviceId, path: String) -> Result<Option<Device>, DescriptorError> {
     let Some(text) = host.read_text_if_any(&path)? else { return Ok(None) };
     match serde_json::from_str::<Device>(&text) {
         Ok(device) if device.api_version == API_VERSION && device.id == *id => Ok(Some(device)),
@@ -113,7 +138,7 @@ pub struct Device {
     pub resource: String,
     /// How the consumer drives it.
     pub access: Access,
-    /// Device nodes of this access mode, at the same path on the host and in the container.
+    /// Device nodes of this access mode, at the same path on the host and in the container; none for a guest.
     pub nodes: Nodes,
     /// What the sub-device stands on.
     pub parent: Parent,
@@ -126,7 +151,8 @@ pub struct Device {
     /// The PCI function that does the sub-device's DMA; absent for one of software.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pci_address: Option<PciAddress>,
-    /// The IOMMU group that the device's DMA goes through, its parent's; absent where it goes through none of its own.
+    /// The IOMMU group that the device's DMA goes through, its parent's; absent where it goes through none of its own,
+    /// and for a guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iommu_group: Option<GroupId>,
     /// What confines its DMA, and what shows it.
@@ -144,6 +170,22 @@ pub struct Device {
     pub numa_node: Option<u32>,
     /// What its consumer must know of memory.
     pub memory: Memory,
+    /// What the guest has of it: in the descriptor of a container in a VM, and nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
+}
+
+/// What a VM's guest has of the sub-device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Guest {
+    /// Vendor and device id of the PCI function in the guest; absent where it is an mdev, whose type's they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci_ids: Option<String>,
+    /// The environment variable that has its PCI address in the guest, in the order of the container's devices. Absent
+    /// where the runtime puts none there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci_address_in: Option<String>,
 }
 
 /// What the consumer's rings and buffers cost: memory that a device reads and writes is locked.
@@ -167,7 +209,7 @@ pub enum Locked {
     /// Every mapped byte counts against RLIMIT_MEMLOCK, whatever the process may; beyond it the mapping fails with
     /// EFAULT, as every message to a vDPA device's IOTLB does that fails.
     Memlock,
-    /// The consumer maps nothing: the kernel's driver has the rings.
+    /// The consumer maps nothing: a kernel's driver has the rings, this host's or a VM's.
     Nothing,
 }
 
@@ -293,6 +335,13 @@ pub struct Vdpa {
 }
 
 impl Device {
+    /// What a container in a VM is told: nothing by which only the host could find the device.
+    #[must_use]
+    pub fn for_guest(self, guest: Guest) -> Self {
+        let memory = Memory { locked: Locked::Nothing, ..self.memory };
+        Self { nodes: Nodes::None {}, iommu_group: None, memory, guest: Some(guest), ..self }
+    }
+
     /// What names the sub-device on this host.
     #[must_use]
     pub fn subject(&self) -> Subject {

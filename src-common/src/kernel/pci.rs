@@ -10,6 +10,8 @@ pub use bar::{Bar, BarKind, Bars};
 pub use bind::{BindError, bind, give_back, is_loaded, unbind_to_default};
 pub use config::{Capability, CapabilityError, ConfigSpace};
 
+use std::fmt;
+
 use crate::host::{self, Host};
 
 const DEVICES: &str = "/sys/bus/pci/devices";
@@ -28,15 +30,22 @@ pub fn functions(host: &Host) -> host::Result<Vec<PciAddress>> {
     Ok(addresses)
 }
 
+/// Vendor and device id of a function, written as lspci(8) does: `1af4:1041`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    /// Vendor.
+    pub vendor: u16,
+    /// Device of that vendor.
+    pub device: u16,
+}
+
 /// What sysfs says of a function, apart from its configuration space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
     /// Where it is.
     pub address: PciAddress,
-    /// From the file: a VF's configuration space reads 0xffff here (PCIe 6.0, 9.3.4.1.1).
-    pub vendor: u16,
-    /// Likewise from the file.
-    pub device: u16,
+    /// From the files: a VF's configuration space reads 0xffff there (PCIe 6.0, 9.3.4.1.1).
+    pub ids: Ids,
     /// Name of the bound driver.
     pub driver: Option<String>,
     /// NUMA node, where the platform says one.
@@ -52,8 +61,7 @@ impl Function {
         let text = |name: &str| host.read_text(format!("{folder}/{name}"));
         Ok(Self {
             address,
-            vendor: hex(&text("vendor")?),
-            device: hex(&text("device")?),
+            ids: Ids { vendor: hex(&text("vendor")?), device: hex(&text("device")?) },
             driver: driver(host, address)?,
             // -1 where the platform says none.
             numa_node: host
@@ -61,6 +69,12 @@ impl Function {
                 .and_then(|node| node.parse().ok()),
             bars: Bars::parse(&text("resource")?),
         })
+    }
+}
+
+impl fmt::Display for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:04x}", self.vendor, self.device)
     }
 }
 

@@ -46,10 +46,10 @@ const LAST_BAR: u8 = 5;
 ///
 /// A transitional id (0x1000 to 0x103f) says nothing of the type: it is in the subsystem device id then.
 pub fn device_type(host: &Host, function: &Function) -> host::Result<Option<u16>> {
-    if function.vendor != VENDOR || !DEVICES.contains(&function.device) {
+    if function.ids.vendor != VENDOR || !DEVICES.contains(&function.ids.device) {
         return Ok(None);
     }
-    match function.device.checked_sub(MODERN) {
+    match function.ids.device.checked_sub(MODERN) {
         Some(kind) => Ok(Some(kind)),
         None => pci::subsystem_device(host, function.address).map(Some),
     }

@@ -42,6 +42,7 @@ pub(super) fn eligible(
         child,
         access,
         function: None,
+        ids: None,
         pf: None,
         driver: found.driver,
         nodes: Nodes::Vfio(nodes),

@@ -54,6 +54,7 @@ pub(super) fn on_named(host: &Host, parent: &Parent, access: Access) -> Result<E
         child: Child::None,
         access,
         function: Some(sub_function.parent),
+        ids: None,
         pf: Some(sub_function.parent),
         driver: Some(driver),
         nodes: Nodes::None {},

@@ -45,9 +45,7 @@ impl VirtualFunction {
     ) -> host::Result<Self> {
         let folder = pci::folder(address);
         let function = Function::read(host, address)?;
-        checks.note("function", format_args!("{folder}/{{vendor,device}}"), || {
-            format!("{:04x}:{:04x}", function.vendor, function.device)
-        });
+        checks.note("function", format_args!("{folder}/{{vendor,device}}"), || function.ids.to_string());
         let pf = sriov::pf_of(host, address)?;
         let virtual_function = pf.ok_or("no virtual function");
         // Kept for its place in the list: what follows is looked at either way.
@@ -127,6 +125,7 @@ impl VirtualFunction {
             child: Child::None,
             access,
             function: Some(address),
+            ids: Some(self.function.ids),
             pf: self.pf,
             driver: Some(driver.to_owned()),
             nodes: Nodes::None {},
@@ -170,8 +169,7 @@ fn doorbell_of(
     folder: &str,
     checks: &mut Checks,
 ) -> Result<Doorbell, doorbell::Refusal> {
-    let (vendor, device) = (function.vendor, function.device);
-    let is_virtio = virtio_type.ok_or(doorbell::Refusal::NotVirtio { vendor, device });
+    let is_virtio = virtio_type.ok_or(doorbell::Refusal::NotVirtio(function.ids));
     let files = format_args!("{folder}/{{vendor,device,subsystem_device}}");
     checks.step("virtio-type", files, is_virtio, |kind| format!("virtio device type {kind}"))?;
     let config = ConfigSpace::read(host, function.address);
