@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::hold::Hold;
 use crate::ipam::{Ipam, Lease};
 use crate::netdev::{self, Found, Wanted};
+use crate::vm::{self, Plug};
 use crate::{device, status, vf, whose};
 
 /// Wires the pod's devices; gives the result document.
@@ -39,7 +40,10 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
     let page = memory::page_size()
         .map_err(|errno| Failure::new(code::IO, "ask for the page size").because(&errno))?;
     let verified = each(&devices, |device| device::verify(host, device, page))?;
-    verified.iter().try_for_each(|device| config.attributes.fit(device))?;
+    let plugs = each(&devices, |device| vm::plan(host, call, config, device))?;
+    for (device, plug) in verified.iter().zip(&plugs) {
+        config.attributes.fit(device, plug.as_ref().is_some_and(Plug::is_interface))?;
+    }
     let chain = Chain::of(config, &verified)?;
     let is_netdev = |device: &Eligible| device.access.is_netdev();
     let sandbox = verified.iter().any(is_netdev).then(|| netdev::sandbox(host, &call.netns)).transpose()?;
@@ -62,8 +66,9 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
 
     let wiring = Wiring { host, call, config, sandbox, ips, routes };
     let mut interfaces = Vec::new();
-    for (((hold, device), proof), found) in holds.iter_mut().zip(&verified).zip(&proofs).zip(&netdevs) {
-        interfaces.push(wiring.wire(hold, device, proof, found.as_ref())?);
+    let shown = proofs.iter().zip(&netdevs).zip(&plugs);
+    for ((hold, device), ((proof, found), plug)) in holds.iter_mut().zip(&verified).zip(shown) {
+        interfaces.push(wiring.wire(hold, device, proof, found.as_ref(), plug.as_ref())?);
     }
     let result = match chain {
         Chain::Untouched(previous) => previous,
@@ -133,11 +138,12 @@ impl Wiring<'_> {
         device: &Eligible,
         proof: &Proof,
         found: Option<&Found>,
+        plug: Option<&Plug>,
     ) -> Result<Interface, Failure> {
         let Self { host, call, config, sandbox, ips, routes } = self;
         let asked = &config.attributes;
         let by_pf = vf::set(host, hold, device, asked, found)?.is_some();
-        let (name, mac, mtu) = match (found, sandbox) {
+        let (name, mac, mut mtu) = match (found, sandbox) {
             (Some(found), Some(sandbox)) => {
                 let own = call.link_name()?;
                 // In a chain that name is the interface of the plugin before us.
@@ -146,10 +152,14 @@ impl Wiring<'_> {
                 let link = netdev::move_in(host, hold, found, sandbox, &wanted)?;
                 (link.name.to_string(), link.mac, Some(link.mtu))
             }
-            _ => (call.interface.clone(), asked.mac, None),
+            _ => (call.interface.clone(), asked.mac.or(proof.network().mac), None),
         };
+        if let Some(Plug::Dan(dan)) = plug {
+            let wanted = vm::Wanted { own: proof.network(), asked, by_pf, ips, routes };
+            mtu = Some(dan.write(host, hold, &wanted)?);
+        }
         let mac = mac.map(|mac| mac.to_string());
-        device::attach(host, hold, proof, &name, mac.clone(), ips)?;
+        device::attach(host, hold, proof, &name, mac.clone(), plug, ips)?;
         // At most one device: that is checked above.
         if let (Some(file), Some(info)) = (&config.device_info, DeviceInfo::of(device)) {
             file.write(host, hold, &info)?;

@@ -103,13 +103,13 @@ impl Attributes {
         VfChange { mac: self.mac, ..self.vf.clone() }
     }
 
-    /// Refuses what such a device can't have.
-    pub fn fit(&self, device: &Eligible) -> Result<(), Failure> {
+    /// Refuses what such a device can't have; `in_vm` says whether it is an interface of its VM.
+    pub fn fit(&self, device: &Eligible, in_vm: bool) -> Result<(), Failure> {
         let of_pf = self.keys.iter().find(|key| KEYS[2..].contains(key));
         if let (Some(key), None) = (of_pf, device.parent.vf()) {
             return Err(bad(format!("{key} is for a PF to set, and device {} stands on no VF", device.id)));
         }
-        if self.mtu.is_some() && !device.access.is_netdev() {
+        if self.mtu.is_some() && !device.access.is_netdev() && !in_vm {
             let (id, access) = (&device.id, device.access);
             return Err(bad(format!("mtu is for a network interface, and {id} gives none in mode {access}")));
         }

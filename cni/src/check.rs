@@ -12,7 +12,7 @@ use crate::call::Call;
 use crate::config::Config;
 use crate::failure::{Failure, NOT_AS_WIRED};
 use crate::ipam::Ipam;
-use crate::{device, netdev, vf, whose};
+use crate::{device, netdev, vf, vm, whose};
 
 /// Holds what stands against the claims of this attachment and against `prevResult`.
 pub fn check(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<(), Failure> {
@@ -84,6 +84,10 @@ impl Attached<'_> {
                 Undo::RemoveDeviceInfo(path) => return Err(self.differs(format!("{path} is gone"))),
                 Undo::Netdev(step) => self.interface(&attachment, step)?,
                 Undo::Vf(_) => self.vf(&device)?,
+                Undo::Dan(step) => {
+                    let differs = vm::differs(host, step, attachment.mac.as_deref(), &attachment.ips)?;
+                    differs.map_or(Ok(()), |what| Err(self.differs(what)))?;
+                }
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ use doorbell_common::trial::{Opened, Proof};
 
 use crate::failure::{Failure, NOT_ELIGIBLE};
 use crate::hold::Hold;
+use crate::vm::Plug;
 
 /// Examines the device afresh, and refuses one that is not, by the kernel's word, what its descriptor says. Reads only.
 pub fn verify(host: &Host, device: &Device, page: u64) -> Result<Eligible, Failure> {
@@ -53,12 +54,14 @@ pub fn attach(
     proof: &Proof,
     interface: &str,
     mac: Option<String>,
+    plug: Option<&Plug>,
     ips: &[IpPrefix],
 ) -> Result<(), Failure> {
     let attachment = Attachment {
         api_version: API_VERSION.to_owned(),
         interface: interface.to_owned(),
         mac,
+        plug: plug.map(Plug::said),
         ips: ips.to_owned(),
         trial: trial(proof),
         memlock_limit: memory::memlock_limit()
@@ -88,7 +91,7 @@ fn trial(proof: &Proof) -> Option<Trial> {
                 micros: micros(*took),
             }))
         }
-        Proof::Attached => Some(Trial::Attached { attached: true }),
+        Proof::Attached | Proof::Trapped(_) => Some(Trial::Attached { attached: true }),
         Proof::Nothing => None,
     }
 }

@@ -13,7 +13,7 @@ use doorbell_common::host::Host;
 use doorbell_common::subdevice::DeviceId;
 
 use crate::failure::Failure;
-use crate::{netdev, vf};
+use crate::{netdev, vf, vm};
 
 /// A locked device, claimed for one attachment.
 #[derive(Debug)]
@@ -193,6 +193,7 @@ fn take_back(host: &Host, claim: &Claim, step: &Undo, netns: &str) -> Result<(),
             netdev::bring_back(host, netdev, &known)
         }
         Undo::Vf(step) => vf::restore(host, step),
+        Undo::Dan(step) => vm::take_out(host, step),
         Undo::RemoveAttachment | Undo::RemoveDeviceInfo(_) => Ok(()),
     }
 }
@@ -202,7 +203,7 @@ fn file(id: &DeviceId, step: &Undo) -> Option<String> {
     match step {
         Undo::RemoveAttachment => Some(format!("{}/{ATTACHMENT_FILE}", descriptor::folder(id))),
         Undo::RemoveDeviceInfo(path) => Some(path.clone()),
-        Undo::Netdev(_) | Undo::Vf(_) => None,
+        Undo::Netdev(_) | Undo::Vf(_) | Undo::Dan(_) => None,
     }
 }
 

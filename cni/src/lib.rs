@@ -3,7 +3,7 @@
 //! stdout carries the protocol only: a result, an error document, or nothing. The verbs are a file each ([`add`],
 //! [`del`], [`check`], [`gc`], [`status`]), over what [`call`] and [`config`] parsed; [`whose`] decides which devices a call is about; [`hold`] locks,
 //! claims and undoes; [`device`] verifies what is wired and tells its container; [`attributes`] is what is asked of it, which
-//! [`vf`] has its PF set; [`netdev`] moves its interface into the pod and back; [`ipam`] has another program give
+//! [`vf`] has its PF set; [`netdev`] moves its interface into the pod and back, [`vm`] has a VM make one; [`ipam`] has another program give
 //! addresses, [`device_info`] tells meta-plugins of the device.
 
 pub mod add;
@@ -27,6 +27,7 @@ pub mod podresources;
 mod rig;
 pub mod status;
 pub mod vf;
+pub mod vm;
 pub mod whose;
 
 use doorbell_common::formats::cni::VersionReply;

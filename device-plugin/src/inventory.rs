@@ -60,7 +60,7 @@ pub struct Pool {
 pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Inventory {
     let empty = |pool: &config::Pool| Pool {
         resource: config.resource(&pool.name),
-        runtime: pool.runtime,
+        runtime: pool.runtime.clone(),
         require_cni: pool.require_cni,
         allocation: pool.allocation,
         node: pool.node,

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use doorbell_common::formats::descriptor::{API_VERSION, Attachment, IpPrefix, Mapped, Trial, Vdpa};
+use doorbell_common::formats::descriptor::{
+    API_VERSION, Attachment, IpPrefix, Mapped, Plug, PlugBy, Trial, Vdpa,
+};
 use doorbell_common::host::Host;
 use doorbell_common::subdevice::Access;
 use doorbell_device_plugin::config::Config;
@@ -103,6 +105,7 @@ fn attachments() -> Vec<Value> {
         api_version: API_VERSION.to_owned(),
         interface: "eth0".to_owned(),
         mac: None,
+        plug: None,
         ips: Vec::new(),
         trial: None,
         memlock_limit: None,
@@ -110,6 +113,7 @@ fn attachments() -> Vec<Value> {
     let ip = |address: &str, prefix| IpPrefix { address: address.parse().unwrap(), prefix };
     let most = Attachment {
         mac: Some("02:00:00:00:00:01".to_owned()),
+        plug: Some(Plug { by: PlugBy::Dan, reason: "it is the sandbox's network".to_owned() }),
         ips: vec![ip("192.0.2.7", 24), ip("2001:db8::7", 64)],
         memlock_limit: Some(8 << 20),
         ..least.clone()

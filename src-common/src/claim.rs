@@ -19,7 +19,7 @@ use crate::host::{self, Host, HostError};
 use crate::kernel::boot;
 use crate::subdevice::DeviceId;
 
-pub use undo::{Addressed, Netdev, Undo, Vf};
+pub use undo::{Addressed, Dan, Netdev, Undo, Vf};
 
 /// Where claims are.
 pub const FOLDER: &str = "/var/lib/doorbell/claims";

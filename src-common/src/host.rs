@@ -6,10 +6,9 @@
 mod record;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,8 +19,11 @@ use crate::fault;
 pub use record::Entry;
 use record::Record;
 
-/// Of every file that is written here.
+/// Of every file that is written here for others to read.
 const FILE_MODE: u32 = 0o644;
+/// Of those that nobody else reads, and of their folders.
+const PRIVATE_FILE_MODE: u32 = 0o600;
+const PRIVATE_FOLDER_MODE: u32 = 0o700;
 
 /// A host, by its root folder.
 #[derive(Debug, Clone)]
@@ -226,13 +228,22 @@ impl Host {
     ///
     /// The folder must exist. The content and its name are on disk when this returns.
     pub fn replace(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+        self.replace_with(path, content, FILE_MODE)
+    }
+
+    /// [`Host::replace`], for a file that nobody else reads.
+    pub fn replace_private(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+        self.replace_with(path, content, PRIVATE_FILE_MODE)
+    }
+
+    /// Whatever umask the caller's caller has.
+    fn replace_with(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<()> {
         let target = self.path(&path);
         let mut temporary = target.clone().into_os_string();
         temporary.push(".new");
         let write = || {
             let mut file = File::create(&temporary)?;
-            // Whatever umask the caller's caller has: others read it, and only we write it.
-            file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+            file.set_permissions(Permissions::from_mode(mode))?;
             file.write_all(content)?;
             file.sync_all()?;
             fault::point();
@@ -273,6 +284,15 @@ impl Host {
     /// Makes a folder and its parents; fine where it stands.
     pub fn make_folder(&self, path: impl AsRef<Path>) -> Result<()> {
         change(|| fs::create_dir_all(self.path(&path))).map_err(failed("make folder", path))
+    }
+
+    /// [`Host::make_folder`], where the folder itself is nobody else's. What stands keeps its mode.
+    pub fn make_private_folder(&self, path: impl AsRef<Path>) -> Result<()> {
+        if let Some(parent) = path.as_ref().parent() {
+            self.make_folder(parent)?;
+        }
+        let make = || DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER_MODE).create(self.path(&path));
+        change(make).map_err(failed("make folder", &path))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod error;
 mod ioctl;
+mod network;
 mod seen;
 mod vfio;
 mod vhost;
@@ -21,6 +22,7 @@ use crate::kernel::vfio::Way;
 use crate::subdevice::{Access, Effective, Eligible, Nodes};
 
 pub use error::TrialError;
+pub use network::Network;
 pub use vfio::{Mapped, attach};
 pub use vhost::Opened;
 
@@ -35,10 +37,23 @@ pub enum Proof {
     Mapped(Mapped),
     /// A vDPA device's doorbells map, or do not, as they were judged.
     Opened(Opened),
-    /// It attaches: an mdev, or a VF whose doorbell a VMM traps.
+    /// An mdev attaches.
     Attached,
+    /// A VF opens, whose doorbell a VMM traps.
+    Trapped(Network),
     /// It has no node to open.
     Nothing,
+}
+
+impl Proof {
+    /// What a network VF said of itself; nothing, of all others.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        match self {
+            Self::Mapped(Mapped { network, .. }) | Self::Trapped(network) => *network,
+            Self::Opened(_) | Self::Attached | Self::Nothing => Network::default(),
+        }
+    }
 }
 
 /// Opens the device as its consumer will, looks at what was judged of it, and closes it again. `page` is the host's page
@@ -61,7 +76,7 @@ pub fn prove(host: &Host, device: &Eligible, page: u64) -> Result<Proof, TrialEr
             }
             // Its VMM is not let map the page.
             (Nodes::Vfio(nodes), _) if device.effective == Effective::Trapped => {
-                vfio::attach_to(host, device, nodes).map(|()| Proof::Attached)
+                vfio::open_and_ask(host, device, nodes).map(Proof::Trapped)
             }
             (Nodes::Vfio(nodes), _) => vfio::map_doorbell(host, device, nodes).map(Proof::Mapped),
             (Nodes::VhostVdpa { vhost_vdpa }, _) => {

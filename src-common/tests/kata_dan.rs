@@ -135,13 +135,16 @@ fn what_others_wrote_stays() {
     let text = serde_json::to_vec(&others).unwrap();
     let ours = entry(&Network::default(), Dialect::Go).unwrap();
     let both = kata_dan::with(Some(&text), ours.clone()).unwrap();
-    assert!(kata_dan::has(&both, &ours).unwrap() && !kata_dan::has(&text, &ours).unwrap());
     // The same interface again is in its place, not beside it.
     assert_eq!(kata_dan::with(Some(&both), ours.clone()).unwrap(), both);
     let [name, other]: [LinkName; 2] = ["eth0", "eth1"].map(|name| name.parse().unwrap());
     let [vf, another]: [PciAddress; 2] =
         ["0000:01:00.1", "0000:01:00.2"].map(|address| address.parse().unwrap());
+    let told = kata_dan::told(&both, &name, vf).unwrap().unwrap();
+    assert_eq!(told.mac.as_deref(), ours["guest_mac"].as_str());
+    assert_eq!(json!(told.ips), ours["network_info"]["interface"]["ip_addresses"]);
     for (name, function) in [(&other, vf), (&name, another)] {
+        assert_eq!(kata_dan::told(&both, name, function).unwrap(), None);
         assert_eq!(kata_dan::without(&both, name, function).unwrap(), Some(both.clone()));
     }
     let left = kata_dan::without(&both, &name, vf).unwrap().unwrap();

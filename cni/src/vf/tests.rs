@@ -116,9 +116,9 @@ fn what_stands_on_no_vf_has_no_pf_to_ask() {
         Eligible { parent: Parent::Device("vdpasim_net".parse().unwrap()), pf: None, ..eligible() };
     let mac = asked(r#"{"mac":"02:00:00:00:00:11"}"#);
     assert_eq!(set(&rig.host, &mut hold, &simulator, &mac, None), Ok(None));
-    mac.fit(&simulator).unwrap();
+    mac.fit(&simulator, false).unwrap();
     for (json, key) in [(r#"{"mac":"02:00:00:00:00:11","vlan":7}"#, "vlan"), (r#"{"trust":"on"}"#, "trust")] {
-        let failure = asked(json).fit(&simulator).unwrap_err();
+        let failure = asked(json).fit(&simulator, false).unwrap_err();
         let msg = format!("{key} is for a PF to set, and device {} stands on no VF", simulator.id);
         assert_eq!((failure.code, failure.msg), (code::BAD_CONFIG, msg));
     }
@@ -127,10 +127,11 @@ fn what_stands_on_no_vf_has_no_pf_to_ask() {
 #[test]
 fn an_mtu_is_for_an_interface() {
     let vfio = Eligible { access: Access::Vfio, ..eligible() };
-    let failure = asked(r#"{"mtu":1400}"#).fit(&vfio).unwrap_err();
+    asked(r#"{"mtu":1400}"#).fit(&vfio, true).unwrap();
+    let failure = asked(r#"{"mtu":1400}"#).fit(&vfio, false).unwrap_err();
     let msg = format!("mtu is for a network interface, and {} gives none in mode vfio", vfio.id);
     assert_eq!((failure.code, failure.msg), (code::BAD_CONFIG, msg));
-    asked(r#"{"mtu":1400,"vlan":7}"#).fit(&eligible()).unwrap();
+    asked(r#"{"mtu":1400,"vlan":7}"#).fit(&eligible(), false).unwrap();
 }
 
 #[test]

@@ -99,6 +99,7 @@ pub(crate) fn device(id: &str) -> Device {
         numa_node: None,
         memory: Memory { page_size: 0x1000, locked: Locked::MemlockUnlessIpcLock },
         guest: None,
+        vm: None,
     }
 }
 

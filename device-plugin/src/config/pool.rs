@@ -122,7 +122,9 @@ impl PoolFields {
     fn runtime(&self) -> Runtime {
         match self.runtime {
             RuntimeName::Runc => Runtime::Runc,
-            RuntimeName::Kata => Runtime::Kata(self.kata.as_ref().map(|kata| kata.value).unwrap_or_default()),
+            RuntimeName::Kata => {
+                Runtime::Kata(self.kata.as_ref().map(|kata| kata.value.clone()).unwrap_or_default())
+            }
         }
     }
 
@@ -142,6 +144,19 @@ impl PoolFields {
         }
         if let Some(why) = self.runtime().refuses(access) {
             return Err(contradiction(&self.access, "access", why));
+        }
+        if let Some(kata) = self.kata.as_ref().filter(|kata| kata.value.dan_conf.is_some()) {
+            if access != Access::Vfio {
+                return Err(contradiction(
+                    kata,
+                    "kata.danConf",
+                    "a DAN file names a VF: only `access: vfio` has one",
+                ));
+            }
+            if self.iommufd != Iommufd::Off {
+                let message = "Kata plugs what a DAN file names by its group: leave `iommufd` out";
+                return Err(contradiction(kata, "kata.danConf", message));
+            }
         }
         self.select_against_access()?;
         if let Some(prepare) = &self.prepare {

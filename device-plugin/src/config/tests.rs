@@ -202,9 +202,9 @@ fn kata_takes_what_can_be_plugged_into_a_vm() {
         let text = format!(
             "apiVersion: doorbell.dev/v1\npools:\n- name: vm\n  access: {access}\n  runtime: kata\n  {more}\n"
         );
-        Config::parse("pools.yaml", &text).map(|config| config.pools[0].runtime)
+        Config::parse("pools.yaml", &text).map(|config| config.pools[0].runtime.clone())
     };
-    let kata = |runtime| Runtime::Kata(Kata { runtime });
+    let kata = |runtime| Runtime::Kata(Kata { runtime, dan_conf: None });
     let vfs = "select: {pfNames: [ens1f0]}";
     assert_eq!(pool("vfio", vfs).unwrap(), kata(KataRuntime::Rs));
     assert_eq!(pool("vfio", &format!("{vfs}\n  kata: {{runtime: go}}")).unwrap(), kata(KataRuntime::Go));
@@ -220,6 +220,23 @@ fn kata_takes_what_can_be_plugged_into_a_vm() {
         assert!(message.starts_with(&format!("pools.yaml:4: pools[0].access: {why}")), "{message}");
         assert!(message.contains("use `access: vfio`") || message.contains("runtime: go"), "{message}");
     }
+    let by_dan = |access: &str, selected: &str, folder: &str, more: &str| {
+        pool(access, &format!("{selected}\n  kata: {{runtime: go, danConf: {folder}}}{more}"))
+    };
+    let Runtime::Kata(Kata { dan_conf: Some(folder), .. }) = by_dan("vfio", vfs, "/run/dans/", "").unwrap()
+    else {
+        panic!("no folder");
+    };
+    assert_eq!(folder.to_string(), "/run/dans");
+    for bad in ["dans", "/", "/run/../etc", "''"] {
+        let error = by_dan("vfio", vfs, bad, "").unwrap_err().to_string();
+        assert!(error.contains("is no absolute path of a folder"), "{bad}: {error}");
+    }
+    let error = by_dan("vfio", vfs, "/run/dans", "\n  iommufd: auto").unwrap_err().to_string();
+    assert!(error.contains("kata.danConf: Kata plugs what a DAN file names by its group"), "{error}");
+    let error = by_dan("mdev", mdevs, "/run/dans", "").unwrap_err().to_string();
+    assert!(error.contains("kata.danConf: a DAN file names a VF"), "{error}");
+
     let message = refused(&GOOD.replace("  runtime: runc", "  kata: {runtime: go}"));
     assert_eq!(message, "pools.yaml:12: pools[1].kata: it is for pools with `runtime: kata`");
 }

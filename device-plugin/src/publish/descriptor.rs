@@ -76,11 +76,12 @@ fn describe(name: &PoolName, pool: &Pool, device: &Eligible, page: u64) -> Devic
         isolation: isolation(device),
         registers: device.access.registers(),
         mediation: device.access.mediation(&device.parent),
-        doorbell: doorbell(device, pool.runtime),
+        doorbell: doorbell(device, &pool.runtime),
         virtio_type: device.virtio_type,
         numa_node: device.numa_node,
         memory: Memory { page_size: page, locked: locked(device.access) },
         guest: None,
+        vm: pool.runtime.vm(),
     }
 }
 
@@ -98,7 +99,7 @@ fn isolation(device: &Eligible) -> Isolation {
     Isolation { class, reason }
 }
 
-fn doorbell(device: &Eligible, runtime: Runtime) -> Doorbell {
+fn doorbell(device: &Eligible, runtime: &Runtime) -> Doorbell {
     let stride = device.doorbell.as_ref().ok().map(|doorbell| doorbell.stride);
     let (verdict, reason, area) = match &device.doorbell {
         Ok(doorbell) => {
@@ -127,7 +128,7 @@ fn doorbell(device: &Eligible, runtime: Runtime) -> Doorbell {
     }
 }
 
-fn effective_reason(device: &Eligible, runtime: Runtime, stride: Option<u32>) -> String {
+fn effective_reason(device: &Eligible, runtime: &Runtime, stride: Option<u32>) -> String {
     match (device.access, device.effective) {
         (Access::Vfio, Effective::Direct) if runtime.is_kata() => {
             "VFIO maps it into the VMM, and the VMM into its guest".to_owned()

@@ -19,6 +19,20 @@ pub enum Undo {
     Netdev(Netdev),
     /// Give the sub-device's VF back, through its PF, what it was.
     Vf(Vf),
+    /// Take the interface out of the DAN file of the sandbox, that its VM makes of the VF.
+    Dan(Dan),
+}
+
+/// An interface in a DAN file of Kata Containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dan {
+    /// The file.
+    pub file: String,
+    /// Name of the interface.
+    pub name: LinkName,
+    /// The VF.
+    pub function: PciAddress,
 }
 
 /// A network interface as it was on the host, and what it is found by.

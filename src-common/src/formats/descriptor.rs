@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::kata_dan::Dialect;
 use crate::doorbell::Granularity;
 use crate::host::{self, Host, HostError};
 use crate::isolation::Class;
@@ -173,6 +174,20 @@ pub struct Device {
     /// What the guest has of it: in the descriptor of a container in a VM, and nowhere else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<Guest>,
+    /// The VM that it goes into: in what the host knows of such a device, and nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<Vm>,
+}
+
+/// The VM that a sub-device goes into, as the config says of its pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Vm {
+    /// Which of Kata's runtimes makes it.
+    pub kata: Dialect,
+    /// The folder where that runtime reads DAN files; absent where it takes no VF by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dan_conf: Option<String>,
 }
 
 /// What a VM's guest has of the sub-device.
@@ -264,9 +279,12 @@ pub struct Attachment {
     pub api_version: String,
     /// Name of the network interface: `CNI_IFNAME`, or the one that a netdev got beside it in a chain.
     pub interface: String,
-    /// MAC address: the netdev's, or the one that the runtime asks for.
+    /// MAC address: the netdev's, or the one that is asked for, or that of the VF.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// How the device gets into its VM; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plug: Option<Plug>,
     /// Addresses meant for the device, with prefix lengths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ips: Vec<IpPrefix>,
@@ -277,6 +295,26 @@ pub struct Attachment {
     /// absent where it is unlimited. What it means for this device, `memory.locked` of `device.json` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memlock_limit: Option<u64>,
+}
+
+/// How a device gets into its VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plug {
+    /// As what.
+    pub by: PlugBy,
+    /// Why so.
+    pub reason: String,
+}
+
+/// As what a device gets into its VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlugBy {
+    /// As an interface of the sandbox, before any container: the runtime gives it its name, addresses and routes.
+    Dan,
+    /// As a device of a container: addresses are its consumer's affair.
+    Device,
 }
 
 /// An IP address with its prefix length.
@@ -339,7 +377,7 @@ impl Device {
     #[must_use]
     pub fn for_guest(self, guest: Guest) -> Self {
         let memory = Memory { locked: Locked::Nothing, ..self.memory };
-        Self { nodes: Nodes::None {}, iommu_group: None, memory, guest: Some(guest), ..self }
+        Self { nodes: Nodes::None {}, iommu_group: None, memory, guest: Some(guest), vm: None, ..self }
     }
 
     /// What names the sub-device on this host.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::cni::is_container_id;
@@ -28,7 +29,8 @@ const LINK: u8 = 253;
 const ID_LENGTH: usize = 128;
 
 /// Which of Kata's runtimes reads the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Dialect {
     /// The one in Go.
     Go,
@@ -124,7 +126,7 @@ impl Nic<'_> {
         let neighbors: Vec<Value> = self.neighbors.iter().map(|neighbor| neighbor.said(dialect)).collect();
         Ok(json!({
             "name": self.name.to_string(),
-            "guest_mac": self.mac.to_string(),
+            GUEST_MAC: self.mac.to_string(),
             "device": { "type": VFIO, PCI_DEVICE_ID: self.function.to_string() },
             "network_info": {
                 "interface": { "ip_addresses": ips, "mtu": self.mtu, "ntype": "", "flags": 0 },
@@ -135,6 +137,7 @@ impl Nic<'_> {
     }
 }
 
+const GUEST_MAC: &str = "guest_mac";
 const VFIO: &str = "vfio";
 const PCI_DEVICE_ID: &str = "pci_device_id";
 const DEVICES: &str = "devices";
@@ -213,10 +216,29 @@ pub fn without(before: &[u8], name: &LinkName, function: PciAddress) -> Result<O
     Ok(Some(super::to_json(&file)))
 }
 
-/// Whether the file has exactly this entry.
-pub fn has(text: &[u8], entry: &Value) -> Result<bool, NotDan> {
+/// What a guest is told of an interface made of a VF.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Its MAC address.
+    pub mac: Option<String>,
+    /// Its addresses, with the lengths of their prefixes.
+    pub ips: Vec<String>,
+}
+
+/// What the file says of a VF by that name, if it says anything.
+pub fn told(text: &[u8], name: &LinkName, function: PciAddress) -> Result<Option<Told>, NotDan> {
     let mut file: Map<String, Value> = serde_json::from_slice(text)?;
-    Ok(devices(&mut file)?.contains(entry))
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let told = |device: &Value| Told {
+        mac: text(&device[GUEST_MAC]),
+        ips: device["network_info"]["interface"]["ip_addresses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(text)
+            .collect(),
+    };
+    Ok(devices(&mut file)?.iter().find(|device| is(device, name, function)).map(told))
 }
 
 fn is(device: &Value, name: &LinkName, function: PciAddress) -> bool {

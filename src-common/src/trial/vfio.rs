@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use vfio_bindings::bindings::vfio::vfio_region_info;
 
+use super::network::{self, Network};
 use super::seen::Seen;
 use super::{TrialError, error, ioctl, open, refused, seen};
 use crate::doorbell::{Doorbell, Hull};
@@ -24,6 +25,8 @@ pub struct Mapped {
     pub hull: Hull,
     /// From opening the first node to the mapping in place.
     pub took: Duration,
+    /// What the function says of itself.
+    pub network: Network,
 }
 
 /// An open function.
@@ -66,20 +69,37 @@ pub(super) fn map_doorbell(host: &Host, device: &Eligible, nodes: &Nodes) -> Res
     let (Some(address), Ok(doorbell)) = (device.function, &device.doorbell) else {
         return Err(not_judged(device));
     };
-    let open = match nodes {
+    let open = open_function(host, device, address, nodes)?;
+    check_and_map(&open.device, address, doorbell)?;
+    // Before the device is closed, which resets it once more.
+    let took = started.elapsed();
+    let network = network::ask(host, &open.device, address, device.virtio_type);
+    Ok(Mapped { region: doorbell.bar, hull: doorbell.hull, took, network })
+}
+
+/// One open without a mapping: a VF whose doorbell its VMM traps. What it says of itself.
+pub(super) fn open_and_ask(host: &Host, device: &Eligible, nodes: &Nodes) -> Result<Network, TrialError> {
+    let address = device.function.ok_or_else(|| not_judged(device))?;
+    let open = open_function(host, device, address, nodes)?;
+    Ok(network::ask(host, &open.device, address, device.virtio_type))
+}
+
+fn open_function(
+    host: &Host,
+    device: &Eligible,
+    address: PciAddress,
+    nodes: &Nodes,
+) -> Result<Open, TrialError> {
+    match nodes {
         Nodes::Group { group: node, container } => {
             let id = device.isolation.group.ok_or_else(|| not_judged(device))?;
             let [group, container] = attach_group(host, node, container, id)?;
             let device = ioctl::device(&group, address);
             let device = device.map_err(refused("VFIO_GROUP_GET_DEVICE_FD", address))?;
-            Open { device, _attached: vec![group, container] }
+            Ok(Open { device, _attached: vec![group, container] })
         }
-        Nodes::Cdev { device, iommu } => open_by_node(host, device, iommu)?,
-    };
-    check_and_map(&open.device, address, doorbell)?;
-    // Before the device is closed, which resets it once more.
-    let took = started.elapsed();
-    Ok(Mapped { region: doorbell.bar, hull: doorbell.hull, took })
+        Nodes::Cdev { device, iommu } => open_by_node(host, device, iommu),
+    }
 }
 
 /// What is handed out by VFIO was found to have both.
