@@ -1,20 +1,29 @@
 # Doorbell's commands. They run as root on Debian 12 with a Rust toolchain, install what else they need and say so.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak fuzz check testbed shell linker
+.PHONY: help demo demo-kata test test-kata soak fuzz check testbed shell linker
 
 # One profile for all that is tested or demonstrated, so that nothing is compiled twice.
 PROFILE := --profile testbed
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 demo: linker ## the main job: two containers ring the doorbells of their own VFs, in a VM with real VFs
 	cargo build --workspace --all-targets $(PROFILE)
 	$${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/testbed/doorbell-demo
 
+demo-kata: linker ## the same for Kata: VMs of two pods ring the doorbells of their VFs without an exit
+	cargo build --workspace --all-targets $(PROFILE)
+	$${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/testbed/doorbell-demo kata
+
 test: linker ## every test; those that need VFs boot the testbed
 	cargo test --workspace --all-targets $(PROFILE)
 	cargo test --workspace --doc $(PROFILE)
+
+test-kata: linker ## of these those about Kata
+	cargo build --workspace --all-targets $(PROFILE)
+	cargo test --workspace $(PROFILE) --test kata --test kata_dan
+	cargo test --workspace $(PROFILE) --lib --test testbed -- kata vm::
 
 soak: linker ## sequences of faults that chance makes, in VMs: N=100 of them, from SEED=<now> on
 	cargo build --workspace --all-targets $(PROFILE)

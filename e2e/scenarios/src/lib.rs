@@ -13,6 +13,7 @@ mod igb;
 mod installed;
 mod installed_vdpa;
 mod isolation;
+mod kata;
 mod killed;
 mod kubelet_restart;
 mod late_del;
@@ -65,7 +66,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 38] = [
+pub const SCENARIOS: [Scenario; 39] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -86,6 +87,7 @@ pub const SCENARIOS: [Scenario; 38] = [
     scenario!(sharing::sharing on Machine::new([Pf::virtio(4)?])),
     scenario!(chain::chain on Machine::new([Pf::virtio(2)?])),
     scenario!(sole_network::sole_network on Machine::new([Pf::virtio(2)?])),
+    scenario!(kata::kata on Machine::new([Pf::virtio(3)?]).memory_mib(2048).vmm()),
     scenario!(guards::guards on Machine::new([Pf::virtio(2)?, Pf::virtio(1)?])),
     scenario!(reboot::reboot_by_cdi on Machine::new([Pf::virtio(2)?, Pf::virtio(2)?, Pf::virtio(1)?])),
     scenario!(reboot::reboot_by_device_spec on Machine::new([Pf::virtio(2)?, Pf::virtio(2)?, Pf::virtio(1)?])),

@@ -2,13 +2,16 @@
 
 pub(crate) mod cni;
 pub(crate) mod daemonset;
+pub(crate) mod kata;
 pub(crate) mod links;
+pub(crate) mod memory_map;
 pub(crate) mod node;
 pub(crate) mod outside;
 pub(crate) mod plugin;
 pub(crate) mod pods;
 pub(crate) mod stranger;
 pub(crate) mod times;
+pub(crate) mod vmm;
 
 use std::time::Duration;
 

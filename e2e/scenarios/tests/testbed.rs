@@ -75,6 +75,11 @@ fn the_plugin_is_a_network_of_its_own() {
 }
 
 #[test]
+fn vms_of_kata_get_their_vfs_by_cold_plug_and_by_a_dan_file_and_ring_them_directly() {
+    scenario("kata");
+}
+
+#[test]
 fn what_changes_behind_the_plugins_back_is_refused_with_its_reason() {
     scenario("guards");
 }

@@ -9,9 +9,10 @@ use crate::machine::{Iommu, Kind, Machine, Pf};
 /// The files of the host that the command line names.
 #[derive(Debug)]
 pub(crate) struct Files<'a> {
-    pub(crate) firmware: &'a Path,
+    /// Folder of QEMU, with its firmware.
+    pub(crate) qemu: &'a Path,
+    /// Folder of the kernel, with its modules.
     pub(crate) kernel: &'a Path,
-    pub(crate) modules: &'a Path,
     pub(crate) root: &'a Path,
     /// Shared with the guest as /job.
     pub(crate) share: &'a Path,
@@ -26,10 +27,11 @@ pub(crate) fn arguments(machine: &Machine, files: &Files<'_>, accel: Accel) -> V
     if machine.resets == 0 {
         line.flag("-no-reboot");
     }
-    line.option("-L", files.firmware.display());
+    line.option("-L", files.qemu.join("firmware").display());
     line.option("-machine", "q35").option("-accel", accel.option()).option("-cpu", "max").option("-smp", 2);
     line.option("-m", machine.memory_mib).option("-display", "none");
-    line.option("-kernel", files.kernel.display()).option("-append", kernel_command_line(machine));
+    let kernel = files.kernel.join("bzImage");
+    line.option("-kernel", kernel.display()).option("-append", kernel_command_line(machine));
 
     // ttyS0 is the job's, ttyS1 the kernel's: no kernel message lands in the middle of a job's line.
     line.option("-chardev", "stdio,id=job,signal=off").option("-serial", "chardev:job");
@@ -48,7 +50,10 @@ pub(crate) fn arguments(machine: &Machine, files: &Files<'_>, accel: Accel) -> V
     let drive = "if=none,format=raw,cache=unsafe";
     line.option("-drive", format!("{drive},id=root,snapshot=on,file={}", value(files.root)));
     line.device("virtio-blk-pci,drive=root,addr=1c.0");
-    line.option("-drive", format!("{drive},id=modules,readonly=on,file={}", value(files.modules)));
+    line.option(
+        "-drive",
+        format!("{drive},id=modules,readonly=on,file={}", value(&files.kernel.join("modules.ext4"))),
+    );
     line.device("virtio-blk-pci,drive=modules,addr=1d.0");
     // Programs are a share of their own, because the guest may cache what can't change: uncached, each page of a
     // program is asked for anew. Results are not cached, so they are on the host at once.
@@ -57,6 +62,13 @@ pub(crate) fn arguments(machine: &Machine, files: &Files<'_>, accel: Accel) -> V
     line.device("virtio-9p-pci,fsdev=job,mount_tag=job,addr=1e.0");
     line.option("-fsdev", format!("{share},id=bin,readonly=on,path={}", value(&files.share.join("bin"))));
     line.device("virtio-9p-pci,fsdev=bin,mount_tag=bin,addr=1b.0");
+
+    if machine.vmm {
+        for (tag, folder, address) in [("vmm", files.qemu, "1a.0"), ("kernel", files.kernel, "19.0")] {
+            line.option("-fsdev", format!("{share},id={tag},readonly=on,path={}", value(folder)));
+            line.device(format!("virtio-9p-pci,fsdev={tag},mount_tag={tag},addr={address}"));
+        }
+    }
 
     // A hub stalls the sender while no other port takes frames: the sink always does.
     line.option("-netdev", "user,id=sink,restrict=on,ipv6=off");
@@ -169,8 +181,7 @@ mod tests {
 
     fn line(machine: &Machine) -> Vec<String> {
         let path = Path::new("/a,b");
-        let files =
-            Files { firmware: path, kernel: path, modules: path, root: path, share: path, console: path };
+        let files = Files { qemu: path, kernel: path, root: path, share: path, console: path };
         arguments(machine, &files, Accel::Tcg)
     }
 

@@ -95,13 +95,14 @@ pub struct Machine {
     pub(crate) memory_mib: u32,
     pub(crate) kernel_args: Vec<String>,
     pub(crate) resets: u32,
+    pub(crate) vmm: bool,
 }
 
 impl Machine {
     /// A machine with these PFs, an IOMMU with interrupt remapping, and 1 GiB of memory.
     pub fn new(pfs: impl IntoIterator<Item = Pf>) -> Self {
         let pfs = pfs.into_iter().collect();
-        Self { pfs, iommu: Iommu::On, memory_mib: 1024, kernel_args: Vec::new(), resets: 0 }
+        Self { pfs, iommu: Iommu::On, memory_mib: 1024, kernel_args: Vec::new(), resets: 0, vmm: false }
     }
 
     /// With this IOMMU.
@@ -124,6 +125,14 @@ impl Machine {
     #[must_use]
     pub fn resets(mut self, resets: u32) -> Self {
         self.resets = resets;
+        self
+    }
+
+    /// With what a machine is made of, for one in it: `mount -t 9p` finds `vmm`, a folder with QEMU, its libraries and
+    /// firmware, and `kernel`, one with `bzImage`.
+    #[must_use]
+    pub fn vmm(mut self) -> Self {
+        self.vmm = true;
         self
     }
 

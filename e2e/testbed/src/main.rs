@@ -69,6 +69,9 @@ struct MachineFlags {
     /// One more argument for the guest's kernel
     #[arg(long, value_name = "ARG")]
     kernel_arg: Vec<String>,
+    /// With what a VM in the guest is made of: 9p shares `vmm` (QEMU) and `kernel`
+    #[arg(long)]
+    vmm: bool,
     /// How often the machine may reset; the command then begins anew, with the boot's number in DOORBELL_BOOT
     #[arg(long, value_name = "N", default_value_t = 0)]
     resets: u32,
@@ -88,6 +91,7 @@ impl MachineFlags {
     fn machine(self) -> anyhow::Result<Machine> {
         let pfs = if self.pfs.is_empty() { vec![Pf::virtio(4)?] } else { self.pfs };
         let machine = Machine::new(pfs).iommu(self.iommu).memory_mib(self.memory).resets(self.resets);
+        let machine = if self.vmm { machine.vmm() } else { machine };
         Ok(self.kernel_arg.into_iter().fold(machine, Machine::kernel_arg))
     }
 }

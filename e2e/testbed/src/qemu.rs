@@ -28,9 +28,8 @@ pub(crate) fn command(
 ) -> Command {
     let lib = parts.qemu.join("lib");
     let files = Files {
-        firmware: &parts.qemu.join("firmware"),
-        kernel: &parts.kernel.join("bzImage"),
-        modules: &parts.kernel.join("modules.ext4"),
+        qemu: &parts.qemu,
+        kernel: &parts.kernel,
         root: &parts.root.join("root.ext4"),
         share,
         console,
