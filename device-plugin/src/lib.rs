@@ -15,6 +15,7 @@ pub mod allocated;
 pub mod captured;
 pub mod config;
 pub mod discovery;
+pub mod doctor;
 pub mod explain;
 pub mod guard;
 pub mod heard;

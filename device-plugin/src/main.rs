@@ -11,7 +11,7 @@ use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
 use doorbell_device_plugin::config::{Config, ConfigError};
 use doorbell_device_plugin::prover;
-use doorbell_device_plugin::{explain, run, scan};
+use doorbell_device_plugin::{doctor, explain, run, scan};
 use tracing_subscriber::EnvFilter;
 
 /// Gives pods VF-backed virtio sub-devices whose doorbell is proven.
@@ -53,6 +53,23 @@ enum Command {
         #[arg(long, value_enum, default_value_t = ExplainOutput::Text)]
         output: ExplainOutput,
     },
+    /// Shows what of this node would fail a pod whose devices go into its VM, and how to mend it. Exit code 1 if it would.
+    Doctor {
+        /// The container runtime.
+        #[arg(long, value_enum)]
+        runtime: DoctorRuntime,
+        /// Its configuration, where it is elsewhere than usual: a path on the host.
+        #[arg(long)]
+        kata_config: Option<String>,
+        /// The most devices that a pod asks for.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        devices: u32,
+        #[command(flatten)]
+        subject: Subject,
+        /// How to show it.
+        #[arg(long, value_enum, default_value_t = ExplainOutput::Text)]
+        output: ExplainOutput,
+    },
     /// Prints what `scan` and `explain` read of this host, as one text for a bug report; `--root` takes it back.
     Capture {
         #[command(flatten)]
@@ -69,6 +86,11 @@ struct Subject {
     /// Another host than this one: a folder with its tree, or a file that `capture` printed.
     #[arg(long)]
     root: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DoctorRuntime {
+    Kata,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -94,18 +116,18 @@ fn main() -> ExitCode {
         .init();
 
     match work(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => failed(&error),
     }
 }
 
-fn work(command: Command) -> Result<()> {
+fn work(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run { config: file, metrics } => {
             let config = Config::load(&file)?;
             let Root { host, page, .. } = Root::this()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run::run(host, file, config, page, metrics))
+            runtime.block_on(run::run(host, file, config, page, metrics))?;
         }
         Command::Prove => match prover::serve(&Root::this()?.host)? {},
         Command::Scan { subject, output } => {
@@ -114,7 +136,7 @@ fn work(command: Command) -> Result<()> {
             print(&match output {
                 ScanOutput::Table => scan::table(&rows),
                 ScanOutput::Json => serde_json::to_string_pretty(&rows)? + "\n",
-            })
+            })?;
         }
         Command::Explain { id, subject, output } => {
             let (root, config) = subject.open()?;
@@ -122,13 +144,25 @@ fn work(command: Command) -> Result<()> {
             print(&match output {
                 ExplainOutput::Text => explain::text(&explanation),
                 ExplainOutput::Json => serde_json::to_string_pretty(&explanation)? + "\n",
-            })
+            })?;
+        }
+        Command::Doctor { runtime: DoctorRuntime::Kata, kata_config, devices, subject, output } => {
+            let (root, config) = subject.open()?;
+            let report = doctor::kata(&root.host, config.as_ref(), kata_config.as_deref(), devices);
+            print(&match output {
+                ExplainOutput::Text => doctor::text(&report),
+                ExplainOutput::Json => serde_json::to_string_pretty(&report)? + "\n",
+            })?;
+            if !report.ok {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Capture { subject } => {
             let (root, config) = subject.open()?;
-            print(&captured::capture(&root, config.as_ref())?)
+            print(&captured::capture(&root, config.as_ref())?)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Subject {

@@ -74,6 +74,20 @@ fn every_example_of_a_config_is_one_and_each_mode_has_its_own() {
 }
 
 #[test]
+fn the_config_maps_of_examples_hold_configs() {
+    let mut held = 0;
+    for block in pages().iter().flat_map(|page| yaml_blocks(page)) {
+        for document in
+            documents("an example", &block).iter().filter(|document| document["kind"] == "ConfigMap")
+        {
+            let config = document["data"]["config.yaml"].as_str().unwrap();
+            held += Config::parse("an example", config).unwrap().pools.len();
+        }
+    }
+    assert!(held > 0);
+}
+
+#[test]
 fn what_an_example_of_a_config_calls_a_default_is_one() {
     let mut of_all = 0;
     for example in examples() {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::pod::{ContainerSpec, HostMount, PodSpec};
-use objects::{Container, HostPath, HostPathType, Mount, Object, Pod, Volume};
+use objects::{Container, HostPath, HostPathType, Mount, Object, Pod, UserContainer, UserPod, Volume};
 
 /// Where a pod's volumes lie below the kubelet's folder, and a container's termination message.
 const PODS: &str = "pods";
@@ -70,11 +70,48 @@ impl Manifest {
         Ok(())
     }
 
+    /// The value of a ConfigMap's key.
+    pub fn configured(&self, map: &str, key: &str) -> Result<&str, ManifestError> {
+        let mut maps = self.objects.iter().filter_map(|object| match object {
+            Object::ConfigMap(found) if found.metadata.name == map => found.data.get(key),
+            _ => None,
+        });
+        let lacks = || ManifestError::Lacks(format!("key {key} of ConfigMap {map}"));
+        maps.next().map(String::as_str).ok_or_else(lacks)
+    }
+
+    /// The pod that somebody makes of it, with the handler of its RuntimeClass.
+    pub fn user_pod(&self) -> Result<PodSpec, ManifestError> {
+        let pod = self.objects.iter().find_map(|object| match object {
+            Object::Pod(pod) => Some(pod),
+            _ => None,
+        });
+        let UserPod { metadata, spec, .. } = pod.ok_or_else(|| ManifestError::Lacks("Pod".to_owned()))?;
+        let mut made = PodSpec::new(&metadata.name);
+        if let Some(name) = &spec.runtime_class_name {
+            let handler = self.objects.iter().find_map(|object| match object {
+                Object::RuntimeClass(class) if class.metadata.name == *name => Some(&class.handler),
+                _ => None,
+            });
+            let lacks = || ManifestError::Lacks(format!("RuntimeClass {name}"));
+            made = made.runtime_handler(handler.ok_or_else(lacks)?);
+        }
+        for UserContainer { name, image, command, resources } in &spec.containers {
+            let mut container = ContainerSpec::new(name).command(command.iter().cloned());
+            image.clone_into(&mut container.image);
+            for (resource, count) in &resources.limits {
+                container = container.resource(resource, *count);
+            }
+            made = made.container(container);
+        }
+        Ok(made)
+    }
+
     /// The pod of its DaemonSet on this node. Its volumes are made below the kubelet's folder, and as they say.
     pub fn pod(&self, kubelet: &Path) -> Result<PodSpec, ManifestError> {
         let set = self.objects.iter().find_map(|object| match object {
             Object::DaemonSet(set) => Some(set),
-            Object::ConfigMap(_) => None,
+            _ => None,
         });
         let set = set.ok_or_else(|| ManifestError::Lacks("DaemonSet".to_owned()))?;
         let Pod { host_network, host_pid, containers, volumes, .. } = &set.spec.template.spec;

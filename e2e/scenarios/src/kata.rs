@@ -9,7 +9,7 @@ use doorbell_common::formats::descriptor::{self, Attachment, IpPrefix, PlugBy};
 use doorbell_common::formats::kata_dan;
 use doorbell_common::host::Host;
 use doorbell_common::kernel::pci::PciAddress;
-use e2e_kubelet::{ContainerSpec, Kubelet, PodSpec, PodUid};
+use e2e_kubelet::{ContainerSpec, Kubelet, Manifest, PodSpec, PodUid};
 
 use crate::Story;
 use crate::rig::node::{Node, Setup};
@@ -17,15 +17,12 @@ use crate::rig::plugin::Plugin;
 use crate::rig::vmm::{self, Interface, Vm};
 use crate::rig::{WITHIN, kata, memory_map, outside, pods};
 
-const CONFIG: &str = "\
-apiVersion: doorbell.dev/v1
-pools:
-- name: dan
-  access: vfio
-  runtime: kata
-  kata: {runtime: go, danConf: /run/kata-containers/dans}
-  select: {pfNames: ['0000:01:00.0#0']}
-  prepare: {numVfs: 3}
+/// The page that shows how it is set up, by objects for a cluster.
+const PAGE: &str = include_str!("../../../docs/kata.md");
+/// What differs in the testbed from that page's node, and a pool beside.
+const PFS: [&str; 2] = ["[ens1f0#0-7]", "['0000:01:00.0#0']"];
+const VFS: [&str; 2] = ["numVfs: 8", "numVfs: 3"];
+const COLD: &str = "\
 - name: cold
   access: vfio
   runtime: kata
@@ -42,30 +39,46 @@ const CONFLIST: &str = r#"{
 }
 "#;
 
+const PAUSE: &str = "localhost/pause:1";
+
 pub(crate) async fn kata(story: Story) -> Result<()> {
     vmm::prepare().await?;
-    let node = Node::with(Setup { conflist: CONFLIST, ..Setup::default() }).await?;
+    let objects = objects()?;
+    let node = Node::with(Setup { conflist: CONFLIST, handler: Some("kata"), ..Setup::default() }).await?;
     let kubelet = &node.kubelet;
-    let _plugin = Plugin::start(CONFIG).await?;
-    for pool in ["dan", "cold"] {
-        kubelet.wait_allocatable(&resource(pool), 1, WITHIN).await?;
+    let config = objects.configured("doorbell", "config.yaml")?;
+    let config =
+        [PFS, VFS].iter().fold(config.to_owned(), |config, [shown, here]| config.replace(shown, here));
+    let _plugin = Plugin::start(&(config + COLD)).await?;
+    for pool in ["vm", "cold"] {
+        kubelet.wait_allocatable(&format!("doorbell.dev/{pool}"), 1, WITHIN).await?;
     }
     outside::set_up("0000:01:00.3").await?;
 
-    let by_dan = Sandboxed::run(kubelet, "dan").await?;
-    let by_cold_plug = Sandboxed::run(kubelet, "cold").await?;
+    let mut pod = objects.user_pod()?;
+    ensure!(pod.runtime_handler == "kata", "{pod:?}");
+    // The one image that is there has its command too.
+    pod.containers.iter_mut().for_each(|container| PAUSE.clone_into(&mut container.image));
+    let by_dan = Sandboxed::run(kubelet, pod, PlugBy::Dan).await?;
+    let container = ContainerSpec::new("main").resource("doorbell.dev/cold", 1);
+    let pod = PodSpec::new("cold").runtime_handler("kata").container(container);
+    let by_cold_plug = Sandboxed::run(kubelet, pod, PlugBy::Device).await?;
     let mut networks = kata::attached_networks(kata_dan::FOLDER, &by_dan.sandbox)?;
     ensure!(networks.len() == 1, "{networks:?}");
     let (function, dan) = networks.remove(0);
     ensure!(function == by_dan.function, "the DAN file has {function}, the kubelet gave {}", by_dan.function);
     ensure!(dan.routes.len() == 2, "{dan:?}");
     ensure!((dan.name.as_str(), dan.mtu) == ("eth0", 1500), "{dan:?}");
-    story.tell(format!("the DAN file of pod dan has {} of {function}, {}", dan.name, dan.ips.join(", ")));
+    story.tell(format!(
+        "the DAN file of the page's pod has {} of {function}, {}",
+        dan.name,
+        dan.ips.join(", ")
+    ));
 
     // Their guests boot side by side, which takes a minute or two.
     let mut vms = Vec::new();
     for (pod, interface) in [(&by_dan, dan), (&by_cold_plug, by_cold_plug.interface()?)] {
-        vms.push((pod, Vm::start(pod.name, pod.function, &interface, outside::ADDRESS)?, interface));
+        vms.push((pod, Vm::start(&pod.name, pod.function, &interface, outside::ADDRESS)?, interface));
     }
     for (pod, mut vm, interface) in vms {
         let said = vm.pinged().await?;
@@ -89,13 +102,17 @@ pub(crate) async fn kata(story: Story) -> Result<()> {
     Ok(())
 }
 
-fn resource(pool: &str) -> String {
-    format!("doorbell.dev/{pool}")
+/// The page's objects.
+fn objects() -> Result<Manifest> {
+    let mut blocks = PAGE.split("```").filter_map(|block| block.strip_prefix("yaml\n"));
+    let block =
+        blocks.find(|block| block.contains("kind: RuntimeClass")).context("the page has no objects")?;
+    Ok(Manifest::parse(block)?)
 }
 
 /// A pod of a pool, with its one device.
 struct Sandboxed {
-    name: &'static str,
+    name: String,
     uid: PodUid,
     function: PciAddress,
     sandbox: String,
@@ -104,18 +121,17 @@ struct Sandboxed {
 
 impl Sandboxed {
     /// Its VF is found as Kata finds it at the start of the sandbox, whether or not a DAN file has it too.
-    async fn run(kubelet: &Kubelet, name: &'static str) -> Result<Self> {
-        let container = ContainerSpec::new("main").resource(&resource(name), 1);
-        let uid = kubelet.run_pod(PodSpec::new(name).container(container), WITHIN).await?;
-        let functions = kata::cold_plugged(name).await?;
+    async fn run(kubelet: &Kubelet, pod: PodSpec, plugged: PlugBy) -> Result<Self> {
+        let name = pod.name.clone();
+        let uid = kubelet.run_pod(pod, WITHIN).await?;
+        let functions = kata::cold_plugged(&name).await?;
         ensure!(functions.len() == 1, "pod {name} has {functions:?}");
         let (function, host) = (functions[0], Host::real());
         let claim = claim::read(&host, &function.into())?.context("nobody has claimed the VF")?;
         let attachment =
             descriptor::read_attachment(&host, &function.into())?.context("no attachment.json")?;
         let by = attachment.plug.as_ref().map(|plug| plug.by);
-        let expected = if name == "dan" { PlugBy::Dan } else { PlugBy::Device };
-        ensure!(by == Some(expected), "pod {name}: {attachment:?}");
+        ensure!(by == Some(plugged), "pod {name}: {attachment:?}");
         Ok(Self { name, uid, function, sandbox: claim.holder.container_id, attachment })
     }
 

@@ -24,6 +24,8 @@ pub struct ContainerdConfig {
     pub config_file: PathBuf,
     /// Whether it knows CDI, as 2.x does unless told.
     pub cdi: bool,
+    /// Names by which it knows runc, the first one's by default.
+    pub handlers: Vec<String>,
     /// Where the CNI config is; read again whenever it changes.
     pub cni_conf_dir: PathBuf,
     /// Where CNI plugins are looked for, in this order.
@@ -45,6 +47,7 @@ impl ContainerdConfig {
             state: PathBuf::from("/run/containerd"),
             config_file: PathBuf::from("/etc/containerd/config.toml"),
             cdi: true,
+            handlers: vec!["runc".to_owned()],
             cni_conf_dir: cni_conf_dir.into(),
             cni_bin_dirs: vec![cni_bin_dir.into(), PathBuf::from("/usr/lib/cni")],
             sandbox_image: DEFAULT_IMAGE.to_owned(),
@@ -90,14 +93,20 @@ impl ContainerdConfig {
             format!("conf_dir = {}", path(&self.cni_conf_dir)),
             format!("bin_dirs = [{}]", bin_dirs.join(", ")),
             format!("[{runtime}.containerd]"),
-            "default_runtime_name = 'runc'".to_owned(),
-            format!("[{runtime}.containerd.runtimes.runc]"),
-            "runtime_type = 'io.containerd.runc.v2'".to_owned(),
-            format!("[{runtime}.containerd.runtimes.runc.options]"),
-            // There may be no systemd to ask.
-            "SystemdCgroup = false".to_owned(),
         ];
-        for line in lines {
+        let default =
+            self.handlers.iter().take(1).map(|name| format!("default_runtime_name = {}", quoted(name)));
+        let handlers = self.handlers.iter().flat_map(|name| {
+            let own = format!("{runtime}.containerd.runtimes.{}", quoted(name));
+            [
+                format!("[{own}]"),
+                "runtime_type = 'io.containerd.runc.v2'".to_owned(),
+                format!("[{own}.options]"),
+                // There may be no systemd to ask.
+                "SystemdCgroup = false".to_owned(),
+            ]
+        });
+        for line in lines.into_iter().chain(default).chain(handlers) {
             // Writing into a String does not fail.
             let _ = writeln!(toml, "{line}");
         }

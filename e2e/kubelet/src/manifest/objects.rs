@@ -9,6 +9,55 @@ use serde::Deserialize;
 pub(super) enum Object {
     ConfigMap(ConfigMap),
     DaemonSet(Box<DaemonSet>),
+    RuntimeClass(RuntimeClass),
+    Pod(UserPod),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RuntimeClass {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    pub(super) metadata: Named,
+    pub(super) handler: String,
+}
+
+/// A pod that somebody makes, in the namespace `default`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct UserPod {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    pub(super) metadata: Named,
+    pub(super) spec: UserPodSpec,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Named {
+    pub(super) name: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct UserPodSpec {
+    pub(super) runtime_class_name: Option<String>,
+    pub(super) containers: Vec<UserContainer>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UserContainer {
+    pub(super) name: String,
+    pub(super) image: String,
+    pub(super) command: Vec<String>,
+    pub(super) resources: Resources,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Resources {
+    pub(super) limits: BTreeMap<String, usize>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -42,11 +42,13 @@ pub(crate) struct Setup {
     pub(crate) cdi: bool,
     /// The pods' network.
     pub(crate) conflist: &'static str,
+    /// A handler of a RuntimeClass, which is runc all the same.
+    pub(crate) handler: Option<&'static str>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { cdi: true, conflist: CHAINED }
+        Self { cdi: true, conflist: CHAINED, handler: None }
     }
 }
 
@@ -57,10 +59,11 @@ impl Node {
     }
 
     /// Likewise, on a node that differs.
-    pub(crate) async fn with(Setup { cdi, conflist }: Setup) -> Result<Self> {
+    pub(crate) async fn with(Setup { cdi, conflist, handler }: Setup) -> Result<Self> {
         install_cni(conflist)?;
-        let containerd =
-            Containerd::start(ContainerdConfig { cdi, ..ContainerdConfig::new(CNI_CONF, CNI_BIN) }).await?;
+        let mut config = ContainerdConfig { cdi, ..ContainerdConfig::new(CNI_CONF, CNI_BIN) };
+        config.handlers.extend(handler.map(str::to_owned));
+        let containerd = Containerd::start(config).await?;
         let mut config = KubeletConfig::new("/var/lib/kubelet");
         config.runtime = Some(containerd.socket());
         let kubelet = Kubelet::start(config).await?;
