@@ -152,10 +152,14 @@ impl Wiring<'_> {
                 let link = netdev::move_in(host, hold, found, sandbox, &wanted)?;
                 (link.name.to_string(), link.mac, Some(link.mtu))
             }
-            _ => (call.interface.clone(), asked.mac.or(proof.network().mac), None),
+            _ => (call.interface.clone(), asked.mac.or(proof.network().ok().and_then(|own| own.mac)), None),
         };
         if let Some(Plug::Dan(dan)) = plug {
-            let wanted = vm::Wanted { own: proof.network(), asked, by_pf, ips, routes };
+            let silent = |why| {
+                Failure::new(code::IO, format!("VF {} does not say what it is", device.id)).with_details(why)
+            };
+            let own = proof.network().map_err(silent)?;
+            let wanted = vm::Wanted { own, asked, by_pf, ips, routes };
             mtu = Some(dan.write(host, hold, &wanted)?);
         }
         let mac = mac.map(|mac| mac.to_string());

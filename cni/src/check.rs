@@ -84,10 +84,7 @@ impl Attached<'_> {
                 Undo::RemoveDeviceInfo(path) => return Err(self.differs(format!("{path} is gone"))),
                 Undo::Netdev(step) => self.interface(&attachment, step)?,
                 Undo::Vf(_) => self.vf(&device)?,
-                Undo::Dan(step) => {
-                    let differs = vm::differs(host, step, attachment.mac.as_deref(), &attachment.ips)?;
-                    differs.map_or(Ok(()), |what| Err(self.differs(what)))?;
-                }
+                Undo::Dan(step) => self.interface_in_vm(&attachment, step)?,
             }
         }
         Ok(())
@@ -121,6 +118,13 @@ impl Attached<'_> {
             }
         }
         self.in_result(&link)
+    }
+
+    /// The interface that its VM is to make of it, against what its container was told.
+    fn interface_in_vm(&self, attachment: &Attachment, step: &claim::Dan) -> Result<(), Failure> {
+        let Attachment { mac, ips, .. } = attachment;
+        let differs = vm::differs(self.host, step, &self.call.netns, mac.as_deref(), ips)?;
+        differs.map_or(Ok(()), |what| Err(self.differs(what)))
     }
 
     fn in_result(&self, link: &Link) -> Result<(), Failure> {

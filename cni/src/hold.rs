@@ -181,6 +181,10 @@ fn take_back(host: &Host, claim: &Claim, step: &Undo, netns: &str) -> Result<(),
     if let Some(file) = file(&claim.id, step) {
         return Ok(host.remove(file)?);
     }
+    // The folder may outlive a boot, and the sandbox's id does not come again.
+    if let Undo::Dan(step) = step {
+        return vm::take_out(host, step);
+    }
     // Interfaces and VFs of this boot know nothing of what was done in another.
     if !claim.is_of_this_boot(host)? {
         return Ok(());
@@ -193,8 +197,7 @@ fn take_back(host: &Host, claim: &Claim, step: &Undo, netns: &str) -> Result<(),
             netdev::bring_back(host, netdev, &known)
         }
         Undo::Vf(step) => vf::restore(host, step),
-        Undo::Dan(step) => vm::take_out(host, step),
-        Undo::RemoveAttachment | Undo::RemoveDeviceInfo(_) => Ok(()),
+        Undo::RemoveAttachment | Undo::RemoveDeviceInfo(_) | Undo::Dan(_) => Ok(()),
     }
 }
 

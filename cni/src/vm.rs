@@ -3,11 +3,13 @@
 //! Where Kata finds a DAN file it looks at no interface of the sandbox, so the file is written only where it says all that
 //! the sandbox has: for networks of their own, while nothing but `lo` is up in the namespace.
 
+use std::io::ErrorKind;
+
 use doorbell_common::claim::{self, Undo};
 use doorbell_common::formats::cni::code;
 use doorbell_common::formats::descriptor::{self, Device, IpPrefix, PlugBy, Vm};
 use doorbell_common::formats::kata_dan::{self, Dialect, Nic, NotDan, SandboxId, Told};
-use doorbell_common::host::Host;
+use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::link::{self, LinkName, Route};
 use doorbell_common::kernel::mac::MacAddress;
 use doorbell_common::kernel::pci::PciAddress;
@@ -74,10 +76,8 @@ pub fn plan(host: &Host, call: &Call, config: &Config, device: &Device) -> Resul
             "its network is chained to another, and a DAN file would hide that one's interface",
         );
     }
-    let mut inside = netdev::open(&netdev::sandbox(host, &call.netns)?)?;
-    let links = link::list(&mut inside)?;
-    if let Some(other) = links.iter().find(|link| link.up && link.name.as_str() != LOOPBACK) {
-        return as_device(&format!("a DAN file would hide interface {} of the sandbox", other.name));
+    if let Some(other) = up_in(host, &call.netns)? {
+        return as_device(&format!("a DAN file would hide interface {other} of the sandbox"));
     }
     Ok(Some(Plug::Dan(Dan { folder: folder.clone(), sandbox, dialect: *dialect, name, function })))
 }
@@ -120,12 +120,12 @@ impl Dan {
         let file = sandbox.file(folder);
         let step = claim::Dan { file: file.clone(), name: name.clone(), function: *function };
         hold.change(Undo::Dan(step), || {
-            let before = host.read_text_if_any(&file)?;
-            let text = kata_dan::with(before.as_deref().map(str::as_bytes), entry);
+            host.make_private_folder(folder)?;
+            let _lock = claim::lock_shared(host, folder)?;
+            let text = kata_dan::with(content(host, &file)?.as_deref(), entry);
             let text = text.map_err(|error| {
                 Failure::new(code::IO, format!("{file} is there, and no DAN file")).because(&error)
             })?;
-            host.make_private_folder(folder)?;
             Ok(host.replace_private(&file, &text)?)
         })?;
         Ok(mtu)
@@ -161,32 +161,58 @@ impl Dan {
 /// Takes an interface out of its file, and away what says nothing then. A file that is none any more is left alone.
 pub fn take_out(host: &Host, step: &claim::Dan) -> Result<(), Failure> {
     let claim::Dan { file, name, function } = step;
-    let Some(before) = host.read_text_if_any(file)? else { return Ok(()) };
-    match kata_dan::without(before.as_bytes(), name, *function) {
-        Ok(Some(left)) if left == before.as_bytes() => Ok(()),
+    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    if !host.exists(folder) {
+        return Ok(());
+    }
+    let _lock = claim::lock_shared(host, folder)?;
+    host.remove(host::unfinished(file))?;
+    let Some(before) = content(host, file)? else { return Ok(()) };
+    match kata_dan::without(&before, name, *function) {
+        Ok(Some(left)) if left == before => Ok(()),
         Ok(Some(left)) => Ok(host.replace_private(file, &left)?),
         Ok(None) => Ok(host.remove(file)?),
         Err(NotDan::Json(_) | NotDan::NoDevices) => Ok(()),
     }
 }
 
-/// What a file says of an interface that its container was told otherwise; `None` where they agree.
+fn content(host: &Host, file: &str) -> host::Result<Option<Vec<u8>>> {
+    match host.read(file) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is not as it is to be: the file says of the interface otherwise than its container was told, or hides another
+/// interface of the sandbox, which came later. `None` where all is well.
 pub fn differs(
     host: &Host,
     step: &claim::Dan,
+    netns: &str,
     mac: Option<&str>,
     ips: &[IpPrefix],
 ) -> Result<Option<String>, Failure> {
     let claim::Dan { file, name, function } = step;
-    let Some(text) = host.read_text_if_any(file)? else { return Ok(Some(format!("{file} is gone"))) };
-    let told = match kata_dan::told(text.as_bytes(), name, *function) {
+    let Some(text) = content(host, file)? else { return Ok(Some(format!("{file} is gone"))) };
+    let told = match kata_dan::told(&text, name, *function) {
         Ok(Some(told)) => told,
         Ok(None) => return Ok(Some(format!("{file} does not have {name} of VF {function}"))),
         Err(error) => return Ok(Some(format!("{file} is no DAN file: {error}"))),
     };
     let ips = ips.iter().map(|IpPrefix { address, prefix }| format!("{address}/{prefix}")).collect();
     let was = Told { mac: mac.map(str::to_owned), ips };
-    Ok((told != was).then(|| format!("{file} has another address of {name}")))
+    if told != was {
+        return Ok(Some(format!("{file} has another address of {name}")));
+    }
+    Ok(up_in(host, netns)?.map(|other| format!("{file} hides interface {other} of the sandbox")))
+}
+
+/// An interface that is up in a sandbox, beside `lo`.
+fn up_in(host: &Host, netns: &str) -> Result<Option<LinkName>, Failure> {
+    let links = link::list(&mut netdev::open(&netdev::sandbox(host, netns)?)?)?;
+    let other = links.into_iter().find(|link| link.up && link.name.as_str() != LOOPBACK);
+    Ok(other.map(|link| link.name))
 }
 
 fn bad(msg: String) -> Failure {

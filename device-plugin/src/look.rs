@@ -92,8 +92,8 @@ impl Seen {
         Ok(next)
     }
 
-    /// Leaves to pods that may have them the specifications from before of devices that are not specified any more: a
-    /// container that is started again is made from them.
+    /// Leaves to pods that may have them the specifications from before of devices that are not specified any more: by
+    /// them Kata makes a sandbox, and a runtime a container that the kubelet is about to start.
     async fn leave(&mut self, host: &Host, before: Vec<Spec>) {
         let now = publish::specifications(&self.inventory);
         if before == now {

@@ -2,8 +2,8 @@
 //! specifications for the runtime, device-info for meta-plugins.
 //!
 //! A file that is right already is not written. What belongs to no advertised device is taken away, but for
-//! what pods that are still there rest on: the specifications of devices that the kubelet has given away, from which the
-//! runtime makes a container anew, and the descriptors of these and of devices that are claimed.
+//! what pods that are still there rest on: the specifications of devices that the kubelet has given away, by which
+//! Kata makes a sandbox anew, and the descriptors of these and of devices that are claimed.
 
 mod cdi;
 mod descriptor;

@@ -122,8 +122,31 @@ fn what_fails_a_pod_is_named_with_its_key_and_what_mends_it() {
         (rs("guest-kernel", "vfio"), "vfio-mode", "has no IOMMU", "guest-kernel"),
         (rs("guest-kernel", "none"), "vfio-mode", "knows no such mode", "guest-kernel"),
         (rs("pcie_root_port = 2", ""), "root-ports", "0 root ports", "pcie_root_port = 1 or more"),
-        (rs("pcie_root_port = 2", "pcie_root_port = 17"), "root-ports", "room for 16", "fewer"),
-        (rs("qemu]", "firecracker]"), "hypervisor", "firecracker plugs no VFIO device", "QEMU"),
+        (
+            rs("qemu", "clh"),
+            "hypervisor",
+            "runtime-rs plugs no VF into a VM of clh",
+            "a configuration with qemu",
+        ),
+        (
+            rs("hypervisor_name = \"qemu\"", "hypervisor_name = \"qmu\""),
+            "configuration",
+            "does not configure qmu",
+            "correct",
+        ),
+        (rs("hypervisor_name = \"qemu\"", ""), "configuration", "does not configure dragonball", "correct"),
+        (
+            go("qemu]", "stratovirt]"),
+            "hypervisor",
+            "Go runtime plugs no VF into a VM of stratovirt",
+            "qemu or clh",
+        ),
+        (
+            go(cold, "cold_plug_vfio = \"root_port\""),
+            "plug",
+            "root_port: with qemu Kata takes root-port",
+            "root-port",
+        ),
         (go(cold, ""), "plug", "no-port, and so is hot_plug_vfio", "cold_plug_vfio = \"root-port\""),
         (
             go("hot_plug_vfio = \"no-port\"", "hot_plug_vfio = \"root-port\""),
@@ -206,9 +229,11 @@ fn a_configuration_that_is_absent_broken_or_the_other_runtimes_is_named() {
     assert!(absent[0].0 == "configuration" && absent[0].2.contains("--kata-config"), "{absent:#?}");
     let absent = failures(&examine(Some("/etc/kata.toml")));
     assert!(absent[0].1.contains("/etc/kata.toml"), "{absent:#?}");
-    for (text, says) in
-        [("[hypervisor", "/etc/kata.toml: "), ("", "configures no hypervisor"), (GOOD_GO, "this is not")]
-    {
+    for (text, says) in [
+        ("[hypervisor", "/etc/kata.toml: "),
+        ("", "does not configure any hypervisor"),
+        (GOOD_GO, "this is not"),
+    ] {
         node.write("etc/kata.toml", text.as_bytes());
         let failures = failures(&examine(Some("/etc/kata.toml")));
         assert!(failures.len() == 1 && failures[0].1.contains(says), "{failures:#?}");
@@ -223,7 +248,11 @@ fn without_pools_whatever_is_configured_is_looked_at() {
     let report = doctor::kata(&node.host(), None, None, 1);
     let of: Vec<&str> =
         report.findings.iter().filter(|f| f.name == "configuration").map(|f| f.found.as_str()).collect();
-    assert_eq!(of, ["of Kata's runtime-rs", "of Kata's Go runtime"]);
+    assert_eq!(of.len(), 2);
+    assert!(
+        of[0].starts_with("of Kata's runtime-rs, unless") && of[1].starts_with("of Kata's Go runtime"),
+        "{of:?}"
+    );
     assert!(report.ok, "{report:#?}");
 }
 
@@ -246,4 +275,65 @@ fn people_and_programs_are_told_the_same() {
     let plug = json["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == "plug").unwrap();
     let expected = "/etc/kata-containers/runtime-rs/configuration.toml: [hypervisor.qemu] cold_plug_vfio";
     assert_eq!((&plug["outcome"], &plug["restsOn"]), (&"failed".into(), &expected.into()));
+}
+
+#[test]
+fn root_ports_are_counted_where_devices_are_at_them() {
+    let hot = |port: &str, vmm: &str| {
+        GOOD_GO
+            .replace("cold_plug_vfio = \"root-port\"", "")
+            .replace("hot_plug_vfio = \"no-port\"", &format!("hot_plug_vfio = \"{port}\""))
+            .replace("qemu]", &format!("{vmm}]"))
+    };
+    let of = |text: &str, devices| {
+        let node = node();
+        node.write(GO, text.as_bytes());
+        doctor::kata(&node.host(), Some(&config(POOL_GO)), None, devices)
+    };
+    for (text, devices) in [
+        (hot("switch-port", "qemu"), 1),
+        (hot("bridge-port", "qemu"), 1),
+        (hot("root-port", "clh"), 1),
+        (GOOD_GO.to_owned(), 16),
+        (hot("root-port", "qemu").replace("pcie_root_port = 0", "pcie_root_port = 20"), 16),
+    ] {
+        let report = of(&text, devices);
+        assert!(report.ok, "{report:#?}");
+    }
+    for (text, devices, says) in [
+        (hot("root-port", "qemu"), 1, "0 root ports, and a pod takes up to 1"),
+        (GOOD_GO.to_owned(), 17, "a VM 16 root ports at most"),
+    ] {
+        let failures = failures(&of(&text, devices));
+        assert!(failures.len() == 1 && failures[0].1.contains(says), "{failures:#?}");
+    }
+}
+
+#[test]
+fn an_interface_from_a_dan_file_is_not_for_a_container_to_drive() {
+    let hot = GOOD_GO
+        .replace("cold_plug_vfio = \"root-port\"", "")
+        .replace("hot_plug_vfio = \"no-port\"", "hot_plug_vfio = \"root-port\"\nenable_iommu = true")
+        .replace("pcie_root_port = 0", "pcie_root_port = 1")
+        .replace("guest-kernel", "vfio");
+    let (name, found, _) = failure(GO, &hot, POOL_DAN);
+    assert!(name == "vfio-mode" && found.contains("loses what a DAN file made"), "{found}");
+    assert!(report(&node(), GO, &hot, POOL_GO).ok, "as a device it is");
+}
+
+#[test]
+fn runtime_rs_is_not_asked_for_what_it_refuses() {
+    let (name, found, mend) = failure(RS, GOOD_RS, "{runtime: rs, danConf: /run/kata-containers/dans}");
+    assert!(name == "dan-conf" && found.contains("fails the sandbox"), "{found}");
+    assert!(mend.contains("Go runtime"), "{mend}");
+}
+
+#[test]
+fn a_link_to_an_absolute_path_is_one_on_that_host() {
+    let node = node();
+    node.write("opt/kata/go.toml", GOOD_GO.as_bytes());
+    node.write("etc/kata-containers/.keep", b"");
+    std::os::unix::fs::symlink("/opt/kata/go.toml", node.at(GO)).unwrap();
+    let report = doctor::kata(&node.host(), Some(&config(POOL_GO)), None, 1);
+    assert!(report.ok, "{report:#?}");
 }

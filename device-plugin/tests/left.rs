@@ -1,5 +1,5 @@
-//! What stays for pods that have devices which the config wants no more: the specifications that their containers are made
-//! from anew. The kubelet of these tests is silent, so whatever was ever given away may be a pod's.
+//! What stays for pods that have devices which the config wants no more: the specifications that their sandboxes are made
+//! by. The kubelet of these tests is silent, so whatever was ever given away may be a pod's.
 
 // Helpers of tests are tests.
 #![allow(clippy::unwrap_used)]
@@ -7,6 +7,7 @@
 mod node;
 mod running;
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use doorbell_common::allocation::{self, Allocation, By};
@@ -94,6 +95,18 @@ async fn under_another_prefix_both_names_lead_to_the_device() {
     let names =
         ["doorbell.dev/vm=0000:01:00.1", "example.com/vm=0000:01:00.1", "example.com/vm=0000:01:00.2"];
     assert_eq!(after, names);
+    running.ends().await;
+}
+
+#[tokio::test]
+async fn names_of_two_prefixes_stay_apart_when_their_pool_goes_too() {
+    let running = running().await;
+    given(&running.node, 1);
+    assert_eq!(specified(&running, "2", &[FEWER, OTHERS]).await.len(), 3);
+    let after = specified(&running, "3", &[OTHERS]).await;
+    let names =
+        ["doorbell.dev/vm=0000:01:00.1", "doorbell.dev/vm=0000:01:00.2", "example.com/vm=0000:01:00.2"];
+    assert_eq!(after.into_iter().collect::<BTreeSet<_>>(), names.map(str::to_owned).into());
     running.ends().await;
 }
 

@@ -106,10 +106,10 @@ pub enum ClaimError {
     },
     /// Another of our processes has held the lock all the while.
     #[error("another CNI call is at work on {0}")]
-    Locked(DeviceId),
+    Locked(String),
 }
 
-/// The lock on one device, freed when dropped or when the process dies.
+/// A lock, freed when dropped or when the process dies.
 #[derive(Debug)]
 pub struct Lock {
     _folder: Flock<File>,
@@ -140,16 +140,25 @@ impl Holder {
 /// life: no file of its own is left behind.
 pub fn lock(host: &Host, id: &DeviceId) -> Result<Lock, ClaimError> {
     let path = descriptor::folder(id);
-    let failed = |source| ClaimError::Lock { path: path.clone(), source };
     // A claim outlives a reboot, the folder below /run does not.
     host.make_folder(&path)?;
-    let mut folder = File::open(host.path(&path)).map_err(failed)?;
+    lock_folder(host, &path, id.as_str())
+}
+
+/// Locks a folder that is there, whose files several devices have a part in. Who has both locks took the device's first.
+pub fn lock_shared(host: &Host, path: &str) -> Result<Lock, ClaimError> {
+    lock_folder(host, path, path)
+}
+
+fn lock_folder(host: &Host, path: &str, what: &str) -> Result<Lock, ClaimError> {
+    let failed = |source| ClaimError::Lock { path: path.to_owned(), source };
+    let mut folder = File::open(host.path(path)).map_err(failed)?;
     let deadline = Instant::now() + LOCK_FOR;
     loop {
         match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
             Ok(folder) => return Ok(Lock { _folder: folder }),
             Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= deadline => {
-                return Err(ClaimError::Locked(id.clone()));
+                return Err(ClaimError::Locked(what.to_owned()));
             }
             Err((unlocked, Errno::EWOULDBLOCK)) => folder = unlocked,
             Err((_, errno)) => return Err(failed(errno.into())),

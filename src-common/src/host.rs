@@ -239,8 +239,7 @@ impl Host {
     /// Whatever umask the caller's caller has.
     fn replace_with(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<()> {
         let target = self.path(&path);
-        let mut temporary = target.clone().into_os_string();
-        temporary.push(".new");
+        let temporary = unfinished(&target);
         let write = || {
             let mut file = File::create(&temporary)?;
             file.set_permissions(Permissions::from_mode(mode))?;
@@ -294,6 +293,13 @@ impl Host {
         let make = || DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER_MODE).create(self.path(&path));
         change(make).map_err(failed("make folder", &path))
     }
+}
+
+/// What [`Host::replace`] leaves beside a file where it is killed.
+pub fn unfinished(file: impl AsRef<Path>) -> PathBuf {
+    let mut temporary = file.as_ref().as_os_str().to_owned();
+    temporary.push(".new");
+    temporary.into()
 }
 
 /// Makes a change, with a point before and after it.

@@ -40,18 +40,20 @@ pub enum Proof {
     /// An mdev attaches.
     Attached,
     /// A VF opens, whose doorbell a VMM traps.
-    Trapped(Network),
+    Trapped(Result<Network, String>),
     /// It has no node to open.
     Nothing,
 }
 
 impl Proof {
-    /// What a network VF said of itself; nothing, of all others.
-    #[must_use]
-    pub fn network(&self) -> Network {
+    /// What a network VF said of itself, or why it did not; nothing, of all others.
+    pub fn network(&self) -> Result<Network, &str> {
         match self {
-            Self::Mapped(Mapped { network, .. }) | Self::Trapped(network) => *network,
-            Self::Opened(_) | Self::Attached | Self::Nothing => Network::default(),
+            Self::Mapped(Mapped { network, .. }) | Self::Trapped(network) => match network {
+                Ok(network) => Ok(*network),
+                Err(why) => Err(why),
+            },
+            Self::Opened(_) | Self::Attached | Self::Nothing => Ok(Network::default()),
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
 
 use doorbell_common::kernel::link::LinkChange;
+use doorbell_common::subdevice::DeviceId;
 use serde_json::{Value, json};
 
 use crate::call::Verb;
@@ -79,6 +81,13 @@ fn write_asking(rig: &Rig, hold: &mut Hold<'_>, dan: &Dan, asked: &Attributes) -
 
 fn write(rig: &Rig, hold: &mut Hold<'_>, dan: &Dan) -> Result<u32, Failure> {
     write_asking(rig, hold, dan, &Attributes::default())
+}
+
+/// An attachment that stands.
+fn attach(rig: &Rig) {
+    let mut hold = rig.take("c1");
+    write(rig, &mut hold, &dan("c1", "eth0")).unwrap();
+    hold.keep();
 }
 
 fn asking(keys: &Value) -> Attributes {
@@ -166,9 +175,7 @@ fn what_others_have_in_the_file_stays() {
     let rig = Rig::new();
     let others = r#"{"netns":"/run/netns/a","devices":[{"name":"net9","x":1}]}"#;
     rig::write(&rig.host, FILE, others);
-    let mut hold = rig.take("c1");
-    write(&rig, &mut hold, &dan("c1", "eth0")).unwrap();
-    hold.keep();
+    attach(&rig);
     assert_eq!(names(&rig), Some(vec!["net9".to_owned(), "eth0".to_owned()]));
     release(&rig, "c1");
     let left: Value = serde_json::from_str(&rig.host.read_text(FILE).unwrap()).unwrap();
@@ -190,9 +197,7 @@ fn a_file_that_is_none_is_not_touched() {
 #[test]
 fn the_next_sandbox_takes_the_interface_out_of_the_file_of_the_one_before() {
     let rig = Rig::new();
-    let mut hold = rig.take("c1");
-    write(&rig, &mut hold, &dan("c1", "eth0")).unwrap();
-    hold.keep();
+    attach(&rig);
     rig.take("c2").keep();
     assert_eq!(names(&rig), None);
     release(&rig, "c1");
@@ -240,13 +245,13 @@ fn a_packet_is_as_large_as_asked_and_no_larger_than_the_vf_takes() {
 #[test]
 fn a_check_sees_what_became_of_the_file() {
     let rig = Rig::new();
-    let mut hold = rig.take("c1");
-    write(&rig, &mut hold, &dan("c1", "eth0")).unwrap();
-    hold.keep();
+    attach(&rig);
     let step = claim::Dan { file: FILE.to_owned(), name: rig::name("eth0"), function: VF.parse().unwrap() };
-    let seen = |ips: &[IpPrefix]| differs(&rig.host, &step, Some(OWN), ips).unwrap();
+    let seen = |ips: &[IpPrefix]| differs(&rig.host, &step, NETNS, Some(OWN), ips).unwrap();
     assert_eq!(seen(&ips()), None);
     assert_eq!(seen(&[]), Some(format!("{FILE} has another address of eth0")));
+    link_in_pod(&rig, true);
+    assert_eq!(seen(&ips()), Some(format!("{FILE} hides interface d1 of the sandbox")));
     for (text, what) in [
         (r#"{"devices":[]}"#, format!("{FILE} does not have eth0 of VF {VF}")),
         ("{}", format!("{FILE} is no DAN file: it has no list `devices`")),
@@ -256,4 +261,65 @@ fn a_check_sees_what_became_of_the_file() {
     }
     rig.host.remove(FILE).unwrap();
     assert_eq!(seen(&ips()), Some(format!("{FILE} is gone")));
+}
+
+#[test]
+fn what_a_killed_add_has_begun_goes_too() {
+    let rig = Rig::new();
+    attach(&rig);
+    rig.host.remove(FILE).unwrap();
+    rig::write(&rig.host, &format!("{FILE}.new"), "{");
+    release(&rig, "c1");
+    assert!(rig.host.list(FOLDER).unwrap().is_empty());
+}
+
+#[test]
+fn a_file_goes_after_a_reboot_too_where_its_folder_outlives_one() {
+    let rig = Rig::new();
+    attach(&rig);
+    rig::write(&rig.host, "/proc/sys/kernel/random/boot_id", "b2\n");
+    release(&rig, "c1");
+    assert_eq!(names(&rig), None);
+}
+
+#[test]
+fn a_file_that_is_no_text_is_in_nobodys_way() {
+    let rig = Rig::new();
+    attach(&rig);
+    fs::write(rig.host.path(FILE), [0xff]).unwrap();
+    release(&rig, "c1");
+    assert_eq!(rig.claim(), None);
+}
+
+/// Each has its own device and its own lock; the file is theirs together.
+#[test]
+fn two_calls_about_one_file_lose_nothing_of_each_other() {
+    let rig = Rig::new();
+    let ids: Vec<DeviceId> = (1..=6).map(|vf| format!("0000:01:00.{vf}").parse().unwrap()).collect();
+    thread::scope(|scope| {
+        for (number, id) in ids.iter().enumerate() {
+            let host = &rig.host;
+            scope.spawn(move || {
+                let dan =
+                    Dan { function: id.as_str().parse().unwrap(), ..dan("c1", &format!("net{number}")) };
+                let mut hold = Hold::take(host, id, rig::holder("c1")).unwrap();
+                let wanted = Wanted {
+                    own: network(),
+                    asked: &Attributes::default(),
+                    by_pf: false,
+                    ips: &[],
+                    routes: &[],
+                };
+                dan.write(host, &mut hold, &wanted).unwrap();
+                hold.keep();
+            });
+        }
+    });
+    assert_eq!(names(&rig).unwrap().len(), ids.len());
+    thread::scope(|scope| {
+        for id in &ids {
+            scope.spawn(|| hold::release(&rig.host, id, "c1", "net1", "").unwrap());
+        }
+    });
+    assert!(rig.host.list(FOLDER).unwrap().is_empty());
 }

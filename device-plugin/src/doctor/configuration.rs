@@ -62,6 +62,8 @@ pub(super) struct Own {
     pub(super) pod_resource_api_sock: String,
 }
 
+/// The VMM that runtime-rs takes where none is named.
+const DRAGONBALL: &str = "dragonball";
 /// What plugs nothing.
 pub(super) const NO_PORT: &str = "no-port";
 
@@ -74,7 +76,7 @@ impl Default for Vmm {
 
 /// The first of the usual files that a runtime finds.
 pub(super) fn usual(host: &Host, runtime: KataRuntime) -> Option<&'static str> {
-    paths(runtime).into_iter().find(|path| host.exists(path))
+    paths(runtime).into_iter().find(|path| resolved(host, path).is_ok_and(|end| host.exists(end)))
 }
 
 /// The usual files of a runtime.
@@ -98,12 +100,17 @@ pub(super) fn read(host: &Host, path: &str) -> Result<Configuration, String> {
     let keys = |error: toml::de::Error| format!("{path}: {}", error.message());
     let own: Own = part("runtime").try_into().map_err(keys)?;
     let vmms = part("hypervisor");
-    let named = own.hypervisor_name.clone().filter(|name| vmms.contains_key(name));
-    let hypervisor = named.or_else(|| vmms.keys().next().cloned());
-    let hypervisor = hypervisor.ok_or_else(|| format!("{path} configures no hypervisor"))?;
+    let runtime = if own.name.is_some() { KataRuntime::Rs } else { KataRuntime::Go };
+    let hypervisor = match (runtime, &own.hypervisor_name) {
+        (KataRuntime::Rs, named) => named.as_deref().unwrap_or(DRAGONBALL),
+        (KataRuntime::Go, _) => vmms.keys().next().map_or("any hypervisor", String::as_str),
+    };
+    let hypervisor = hypervisor.to_owned();
+    if !vmms.contains_key(&hypervisor) {
+        return Err(format!("{path} does not configure {hypervisor}"));
+    }
     let vmm = vmms.get(&hypervisor).and_then(Value::as_table).cloned().unwrap_or_default();
     let vmm: Vmm = vmm.try_into().map_err(keys)?;
-    let runtime = if own.name.is_some() { KataRuntime::Rs } else { KataRuntime::Go };
     Ok(Configuration { path: path.to_owned(), runtime, hypervisor, vmm, own })
 }
 

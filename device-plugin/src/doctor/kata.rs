@@ -6,7 +6,7 @@ use doorbell_common::kernel::vfio::{self, Way};
 use doorbell_common::kernel::{iommu, pci};
 
 use super::Finding;
-use super::configuration::{self, Configuration, NO_PORT};
+use super::configuration::{self, Configuration, NO_PORT, Vmm};
 use crate::config::{Config, Kata, KataRuntime, Runtime};
 
 const ROOT_PORT: &str = "root-port";
@@ -14,8 +14,9 @@ const ROOT_PORT: &str = "root-port";
 const MOST_ROOT_PORTS: u32 = 16;
 const GUEST_KERNEL: &str = "guest-kernel";
 const KUBELET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
-/// VMMs that plug no VFIO device.
-const WITHOUT_VFIO: [&str; 2] = ["firecracker", "remote"];
+const QEMU: &str = "qemu";
+/// Cloud Hypervisor.
+const CLH: &str = "clh";
 
 /// What pools ask of one of the runtimes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,7 +73,10 @@ pub(super) fn examine(
                 why,
                 "Kata would not start with it: correct the file",
             )),
-            Some(Ok(found)) => findings.extend(of(host, &found, &asked, devices)),
+            Some(Ok(found)) => {
+                findings.push(whose(&found, file.is_some()));
+                findings.extend(of(host, &found, &asked, devices));
+            }
         }
     }
     findings
@@ -114,14 +118,20 @@ impl Asked {
     }
 }
 
+/// A handler of containerd's may name another file than the usual one.
+fn whose(found: &Configuration, is_given: bool) -> Finding {
+    let whose = format!("of {}", named(found.runtime));
+    let unless =
+        if is_given { "" } else { ", unless containerd's `ConfigPath` for its handler is another file" };
+    Finding::passed("configuration", &found.path, whose + unless)
+}
+
 fn of(host: &Host, found: &Configuration, asked: &Asked, devices: u32) -> Vec<Finding> {
-    let mut findings =
-        vec![Finding::passed("configuration", &found.path, format!("of {}", named(found.runtime)))];
-    findings.push(hypervisor(found));
+    let mut findings = vec![hypervisor(found)];
     findings.extend(plug(found, asked));
     findings.extend(pod_resources(host, found));
-    findings.push(vfio_mode(found));
-    findings.push(root_ports(found, asked, devices));
+    findings.push(vfio_mode(found, asked));
+    findings.extend(root_ports(found, asked, devices));
     if found.runtime == KataRuntime::Rs {
         findings.push(iommufd(host));
     }
@@ -138,18 +148,36 @@ fn vmm(found: &Configuration, name: &str) -> String {
     key(found, &format!("hypervisor.{}", found.hypervisor), name)
 }
 
-fn hypervisor(found: &Configuration) -> Finding {
-    let (rests_on, name) = (format!("{}: [hypervisor]", found.path), &found.hypervisor);
-    if WITHOUT_VFIO.contains(&name.as_str()) {
-        let mend = "use a configuration with QEMU or Cloud Hypervisor";
-        return Finding::failed("hypervisor", rests_on, format!("{name} plugs no VFIO device"), mend);
+/// The VMMs of a runtime that plug a VF.
+fn vmms(runtime: KataRuntime) -> &'static [&'static str] {
+    match runtime {
+        KataRuntime::Rs => &[QEMU],
+        KataRuntime::Go => &[QEMU, CLH],
     }
-    Finding::passed("hypervisor", rests_on, name)
+}
+
+fn hypervisor(found: &Configuration) -> Finding {
+    let (rests_on, name, can) =
+        (format!("{}: [hypervisor]", found.path), &found.hypervisor, vmms(found.runtime));
+    if can.contains(&name.as_str()) {
+        return Finding::passed("hypervisor", rests_on, name);
+    }
+    let what = format!("{} plugs no VF into a VM of {name}", named(found.runtime));
+    Finding::failed("hypervisor", rests_on, what, format!("use a configuration with {}", can.join(" or ")))
 }
 
 /// Whether a port is one.
 fn plugs(port: &str) -> bool {
     !port.is_empty() && port != NO_PORT
+}
+
+/// Ports that the Go runtime takes.
+fn ports(found: &Configuration) -> &'static [&'static str] {
+    if found.hypervisor == CLH { &[ROOT_PORT] } else { &[ROOT_PORT, "switch-port", "bridge-port"] }
+}
+
+fn takes(found: &Configuration, port: &str) -> bool {
+    !plugs(port) || ports(found).contains(&port)
 }
 
 fn plug(found: &Configuration, asked: &Asked) -> Vec<Finding> {
@@ -180,6 +208,11 @@ fn plug(found: &Configuration, asked: &Asked) -> Vec<Finding> {
             let hot = format!("set hot_plug_vfio = \"{ROOT_PORT}\"");
             let mend = if asked.folders.is_empty() { root_port } else { hot };
             vec![Finding::failed("plug", at_cold, what, mend)]
+        }
+        (KataRuntime::Go, ..) if !takes(found, cold) || !takes(found, hot) => {
+            let (at, port) = if takes(found, cold) { (at_hot, hot) } else { (at_cold, cold) };
+            let what = format!("{port}: with {} Kata takes {}", found.hypervisor, ports(found).join(", "));
+            vec![Finding::failed("plug", at, what, format!("set it to \"{ROOT_PORT}\""))]
         }
         (KataRuntime::Go, true, false) if !asked.folders.is_empty() => {
             let what = "no-port: what a DAN file names is plugged into a running VM, and can't be";
@@ -213,7 +246,7 @@ fn pod_resources(host: &Host, found: &Configuration) -> Option<Finding> {
     })
 }
 
-fn vfio_mode(found: &Configuration) -> Finding {
+fn vfio_mode(found: &Configuration, asked: &Asked) -> Finding {
     let rests_on = key(found, "runtime", "vfio_mode");
     match found.own.vfio_mode.as_str() {
         "" | GUEST_KERNEL => Finding::passed(
@@ -221,6 +254,11 @@ fn vfio_mode(found: &Configuration) -> Finding {
             rests_on,
             "guest-kernel: the guest's driver has the VF, and rings it",
         ),
+        "vfio" if !asked.folders.is_empty() => {
+            let what = "vfio: the guest's driver loses what a DAN file made an interface of, once its container starts";
+            let mend = format!("set vfio_mode = \"{GUEST_KERNEL}\", or leave `danConf` out");
+            Finding::failed("vfio-mode", rests_on, what, mend)
+        }
         "vfio" if found.vmm.enable_iommu => {
             Finding::passed("vfio-mode", rests_on, "vfio: the container drives the VF in the guest, by VFIO")
         }
@@ -237,28 +275,30 @@ fn vfio_mode(found: &Configuration) -> Finding {
     }
 }
 
-/// Each device takes a port. The Go runtime makes as many as cold plug needs, and has to be told of those of hot plug.
-fn root_ports(found: &Configuration, asked: &Asked, devices: u32) -> Finding {
-    let (rests_on, ports) = (vmm(found, "pcie_root_port"), found.vmm.pcie_root_port);
-    let (cold, hot) = (plugs(&found.vmm.cold_plug_vfio), plugs(&found.vmm.hot_plug_vfio));
-    let by_itself = found.runtime == KataRuntime::Go && asked.folders.is_empty() && (cold || !hot);
-    let most = devices.max(ports);
-    if most > MOST_ROOT_PORTS {
-        let what = format!("{most} root ports: QEMU's machine has room for {MOST_ROOT_PORTS}");
-        let mend = "have a pod ask for fewer devices";
-        return Finding::failed("root-ports", rests_on, what, mend);
+/// Each device at a root port of QEMU's takes one. The Go runtime makes as many as cold plug needs, and has to be told of
+/// those of hot plug; what is beyond the most it takes for that.
+fn root_ports(found: &Configuration, asked: &Asked, devices: u32) -> Option<Finding> {
+    let Vmm { cold_plug_vfio: cold, hot_plug_vfio: hot, pcie_root_port, .. } = &found.vmm;
+    let is_other = |port: &str| plugs(port) && port != ROOT_PORT;
+    if found.hypervisor != QEMU || is_other(cold) || is_other(hot) {
+        return None;
+    }
+    let rests_on = vmm(found, "pcie_root_port");
+    let by_itself =
+        found.runtime == KataRuntime::Go && asked.folders.is_empty() && (plugs(cold) || !plugs(hot));
+    let ports = *pcie_root_port.min(&MOST_ROOT_PORTS);
+    if devices > MOST_ROOT_PORTS {
+        let what =
+            format!("a pod has up to {devices} devices, and a VM {MOST_ROOT_PORTS} root ports at most");
+        return Some(Finding::failed("root-ports", rests_on, what, "have a pod ask for fewer devices"));
     }
     if ports < devices && !by_itself {
         let what = format!("{ports} root ports, and a pod takes up to {devices}: one a device");
-        return Finding::failed(
-            "root-ports",
-            rests_on,
-            what,
-            format!("set pcie_root_port = {devices} or more"),
-        );
+        let mend = format!("set pcie_root_port = {devices} or more");
+        return Some(Finding::failed("root-ports", rests_on, what, mend));
     }
     let found = if by_itself { "as many as a pod has devices".to_owned() } else { ports.to_string() };
-    Finding::passed("root-ports", rests_on, found)
+    Some(Finding::passed("root-ports", rests_on, found))
 }
 
 /// Runtime-rs goes by each device's own node, also where it is given the group's.
@@ -309,10 +349,8 @@ fn dan_conf(found: &Configuration, asked: &Asked) -> Finding {
         }
         (false, KataRuntime::Go) => Finding::passed("dan-conf", rests_on, theirs),
         (false, KataRuntime::Rs) => {
-            let what = format!(
-                "{theirs}; runtime-rs 4.1 fails the sandbox of a file with a VF, and this one may be newer"
-            );
-            Finding::noted("dan-conf", rests_on, what)
+            let what = "runtime-rs (4.1) fails the sandbox of a DAN file with a VF";
+            Finding::failed("dan-conf", rests_on, what, "leave `danConf` out, or use Kata's Go runtime")
         }
     }
 }

@@ -32,8 +32,9 @@ pub(super) fn specifications(inventory: &Inventory) -> BTreeMap<String, Spec> {
     let mut all: BTreeMap<String, Spec> =
         pools.filter_map(|(name, pool)| Some((cdi::file(name.as_str()), spec(name, pool)?))).collect();
     for left in &inventory.left {
-        match all.entry(file_of(inventory, left)) {
-            Entry::Occupied(mut pool) => pool.get_mut().join(left.clone()),
+        let file = place(left, |file| all.get(file).map(Spec::kind));
+        match all.entry(file) {
+            Entry::Occupied(mut same) => same.get_mut().join(left.clone()),
             Entry::Vacant(none) => drop(none.insert(left.clone())),
         }
     }
@@ -44,16 +45,21 @@ pub(super) fn specifications(inventory: &Inventory) -> BTreeMap<String, Spec> {
 pub(super) fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
     let pools = inventory.pools.iter();
     let pools = pools.filter(|(_, pool)| inventory.is_specified(pool) && !pool.devices.is_empty());
-    let pools = pools.map(|(name, _)| cdi::file(name.as_str()));
-    pools.chain(inventory.left.iter().map(|left| file_of(inventory, left)))
+    let of_pool = |(name, pool): (&PoolName, &Pool)| (cdi::file(name.as_str()), pool.resource.clone());
+    let mut kinds: BTreeMap<String, String> = pools.map(of_pool).collect();
+    for left in &inventory.left {
+        let file = place(left, |file| kinds.get(file).map(String::as_str));
+        kinds.insert(file, left.kind().to_owned());
+    }
+    kinds.into_keys()
 }
 
-/// That of its pool, so that it does not move. Where the pool is another resource now, its own.
-fn file_of(inventory: &Inventory, left: &Spec) -> String {
+/// The file of its pool, so that what is left does not move. Where another kind has that file, as after the prefix of all
+/// resources was changed, its own.
+fn place<'a>(left: &Spec, kind_in: impl Fn(&str) -> Option<&'a str>) -> String {
     let kind = left.kind();
-    let name = kind.rsplit_once('/').map_or(kind, |(_, name)| name);
-    let is_another = |(pool, now): (&PoolName, &Pool)| pool.as_str() == name && now.resource != kind;
-    if inventory.pools.iter().any(is_another) { cdi::file_beside(kind) } else { cdi::file(name) }
+    let file = cdi::file(kind.rsplit_once('/').map_or(kind, |(_, name)| name));
+    if kind_in(&file).is_none_or(|other| other == kind) { file } else { cdi::file_beside(kind) }
 }
 
 fn spec(name: &PoolName, pool: &Pool) -> Option<Spec> {

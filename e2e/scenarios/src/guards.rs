@@ -194,20 +194,27 @@ async fn pool_gone(story: &Story, kubelet: &Kubelet, plugin: Plugin) -> Result<(
         kubelet.restart_container(&pod, pods::CONTAINER).await.err().context("the container restarted")?;
     story.tell(format!("the container is not started again: {}", chain(&refused)));
 
-    // Its sandbox is gone: nobody claims the device, so the next start of the plugin no longer describes it.
+    // Nobody claims the device once its sandbox is gone. It is the pod's all the same, which has another sandbox then.
     for sandbox in kubelet.sandboxes(&pod).await? {
         kubelet.stop_sandbox(&sandbox.id).await?;
     }
     ensure!(gone.terminate().await?.success(), "the plugin did not end well");
-    let _gone = Plugin::start(WITHOUT_REST).await?;
-    let described = descriptor::device_file(&device);
-    until("the device is no longer described", || !Host::real().exists(&described)).await?;
-    let refused = kubelet.start_pod(&pod).await.err().context("a pod started without its device")?;
-    let expected = format!(
-        "device {device} of {REST} is not described: the plugin has not published it since boot, or its pool is gone"
-    );
-    ensure!(chain(&refused).contains(&expected), "{}", chain(&refused));
-    story.tell(format!("its pool is gone: {expected}"));
+    let before = kubelet.registrations(FAST);
+    let gone = Plugin::start(WITHOUT_REST).await?;
+    kubelet.wait_registrations(FAST, before + 1, WITHIN).await?;
+    let files = [descriptor::device_file(&device), cdi::file("rest")];
+    ensure!(files.iter().all(|file| Host::real().exists(file)), "a pod has the device, and lost its files");
+    let refused =
+        kubelet.start_pod(&pod).await.err().context("a container of a pool that is gone started")?;
+    ensure!(chain(&refused).contains("PreStartContainer"), "{}", chain(&refused));
+    let sandboxes = kubelet.sandboxes(&pod).await?;
+    ensure!(sandboxes.iter().any(|sandbox| sandbox.ready), "no sandbox stands: {sandboxes:?}");
+    story.tell("what its sandbox is made of stays while the kubelet says that it has the device");
+
     kubelet.remove_pod(&pod).await?;
+    ensure!(gone.terminate().await?.success(), "the plugin did not end well");
+    let _gone = Plugin::start(WITHOUT_REST).await?;
+    until("what the pod had is gone", || !files.iter().any(|file| Host::real().exists(file))).await?;
+    story.tell("and goes with the pod");
     Ok(())
 }

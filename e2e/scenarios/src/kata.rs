@@ -12,6 +12,7 @@ use doorbell_common::kernel::pci::PciAddress;
 use e2e_kubelet::{ContainerSpec, Kubelet, Manifest, PodSpec, PodUid};
 
 use crate::Story;
+use crate::dan;
 use crate::rig::node::{Node, Setup};
 use crate::rig::plugin::Plugin;
 use crate::rig::vmm::{self, Interface, Vm};
@@ -54,6 +55,7 @@ pub(crate) async fn kata(story: Story) -> Result<()> {
         kubelet.wait_allocatable(&format!("doorbell.dev/{pool}"), 1, WITHIN).await?;
     }
     outside::set_up("0000:01:00.3").await?;
+    dan::by_hand(&story, kubelet, "doorbell.dev/vm").await?;
 
     let mut pod = objects.user_pod()?;
     ensure!(pod.runtime_handler == "kata", "{pod:?}");

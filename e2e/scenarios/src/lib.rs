@@ -6,6 +6,7 @@
 
 mod busy;
 mod chain;
+mod dan;
 mod granularity;
 mod guards;
 pub mod host;

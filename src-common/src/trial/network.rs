@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::ioctl;
+use crate::error::chain;
 use crate::host::Host;
 use crate::kernel::mac::MacAddress;
 use crate::kernel::pci::{ConfigSpace, PciAddress};
@@ -21,7 +22,7 @@ const FEATURE: u64 = 4;
 /// `mtu` in the device configuration; `mac` is at its start.
 const MTU: u64 = 10;
 
-/// What it says. All is absent where it is no network device, or can't be asked.
+/// What it says. All is absent where it is no network device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Network {
     /// Its MAC address.
@@ -30,26 +31,34 @@ pub struct Network {
     pub mtu: Option<u16>,
 }
 
-/// Asks an open function.
-pub(super) fn ask(host: &Host, device: &File, address: PciAddress, virtio_type: Option<u16>) -> Network {
+/// Asks an open function; why it did not say.
+pub(super) fn ask(
+    host: &Host,
+    device: &File,
+    address: PciAddress,
+    virtio_type: Option<u16>,
+) -> Result<Network, String> {
     if virtio_type != Some(NETWORK) {
-        return Network::default();
+        return Ok(Network::default());
     }
-    let places = places(host, device, address);
-    places.and_then(|[common, own]| read(device, common, own).ok()).unwrap_or_default()
+    let [common, own] = places(host, device, address)?;
+    read(device, common, own).map_err(|error| format!("its registers can't be read: {error}"))
 }
 
 /// Where the common and the device configuration are in the open function.
-fn places(host: &Host, device: &File, address: PciAddress) -> Option<[u64; 2]> {
-    let config = ConfigSpace::read(host, address).ok()?;
-    let extents = virtio_pci::layout(&config, &config.capabilities().ok()?).ok()?;
-    // Of several the first is to be used (virtio 1.3, 4.1.4.1).
-    let place = |holds| {
-        let Extent { bar, start, .. } = extents.iter().find(|extent| extent.holds == holds)?;
-        let region = ioctl::region_info(device, u32::from(*bar)).ok()?;
-        Some(region.info.offset + start)
+fn places(host: &Host, device: &File, address: PciAddress) -> Result<[u64; 2], String> {
+    let config = ConfigSpace::read(host, address).map_err(|error| chain(&error))?;
+    let list = config.capabilities().map_err(|error| error.to_string())?;
+    let extents = virtio_pci::layout(&config, &list).map_err(|error| error.to_string())?;
+    let place = |holds: Holds| {
+        // Of several the first is to be used (virtio 1.3, 4.1.4.1).
+        let found = extents.iter().find(|extent| extent.holds == holds);
+        let Extent { bar, start, .. } = found.ok_or_else(|| format!("nothing says where {holds} is"))?;
+        let region = ioctl::region_info(device, u32::from(*bar));
+        let region = region.map_err(|errno| format!("VFIO_DEVICE_GET_REGION_INFO: {errno}"))?;
+        Ok::<_, String>(region.info.offset + start)
     };
-    Some([place(Holds::Common)?, place(Holds::Device)?])
+    Ok([place(Holds::Common)?, place(Holds::Device)?])
 }
 
 /// Registers are little-endian; each is read by its own width.

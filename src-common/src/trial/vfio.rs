@@ -17,7 +17,7 @@ use crate::kernel::{self, process};
 use crate::subdevice::Eligible;
 
 /// What a trial mapping showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapped {
     /// BAR, which is also the VFIO region index.
     pub region: u8,
@@ -25,8 +25,8 @@ pub struct Mapped {
     pub hull: Hull,
     /// From opening the first node to the mapping in place.
     pub took: Duration,
-    /// What the function says of itself.
-    pub network: Network,
+    /// What the function says of itself, or why it did not.
+    pub network: Result<Network, String>,
 }
 
 /// An open function.
@@ -78,7 +78,11 @@ pub(super) fn map_doorbell(host: &Host, device: &Eligible, nodes: &Nodes) -> Res
 }
 
 /// One open without a mapping: a VF whose doorbell its VMM traps. What it says of itself.
-pub(super) fn open_and_ask(host: &Host, device: &Eligible, nodes: &Nodes) -> Result<Network, TrialError> {
+pub(super) fn open_and_ask(
+    host: &Host,
+    device: &Eligible,
+    nodes: &Nodes,
+) -> Result<Result<Network, String>, TrialError> {
     let address = device.function.ok_or_else(|| not_judged(device))?;
     let open = open_function(host, device, address, nodes)?;
     Ok(network::ask(host, &open.device, address, device.virtio_type))

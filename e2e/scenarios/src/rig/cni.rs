@@ -12,6 +12,9 @@ use crate::rig::node::BIN;
 /// A namespace that is not there: modes that move nothing into it do without.
 const NOWHERE: &str = "/run/netns/none";
 
+/// The one interface that is asked for.
+const IFNAME: &str = "net1";
+
 /// What the binary answered.
 #[derive(Debug)]
 pub(crate) struct Answer(Output);
@@ -61,6 +64,19 @@ pub(crate) async fn add_into(netns: &str, container: &str, pod: &str, extra: Val
     invoke("ADD", netns, container, pod, &conf(extra)).await
 }
 
+/// CHECK of what an ADD of that configuration gave.
+pub(crate) async fn check(netns: &str, container: &str, pod: &str, result: &Value) -> Result<Answer> {
+    invoke("CHECK", netns, container, pod, &conf(json!({ "prevResult": result }))).await
+}
+
+/// GC that leaves these sandboxes what they have.
+pub(crate) async fn gc(valid: &[&str]) -> Result<Answer> {
+    let attachment = |id: &&str| json!({ "containerID": id, "ifname": IFNAME });
+    let valid: Vec<Value> = valid.iter().map(attachment).collect();
+    let conf = conf(json!({ "cniVersion": "1.1.0", "cni.dev/valid-attachments": valid }));
+    invoke("GC", "", "", "", &conf).await
+}
+
 /// DEL with more in the configuration.
 pub(crate) async fn del_with(container: &str, pod: &str, extra: Value) -> Result<Answer> {
     call("DEL", container, pod, extra).await
@@ -96,7 +112,7 @@ async fn invoke(verb: &str, netns: &str, container: &str, pod: &str, conf: &str)
         .env_clear()
         .env("CNI_COMMAND", verb)
         .env("CNI_CONTAINERID", container)
-        .env("CNI_IFNAME", "net1")
+        .env("CNI_IFNAME", IFNAME)
         .env("CNI_NETNS", netns)
         .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}"))
         .env("CNI_PATH", format!("{BIN}:/usr/lib/cni"))
