@@ -40,7 +40,7 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
     let page = memory::page_size()
         .map_err(|errno| Failure::new(code::IO, "ask for the page size").because(&errno))?;
     let verified = each(&devices, |device| device::verify(host, device, page))?;
-    let plugs = each(&devices, |device| vm::plan(host, call, config, device))?;
+    let plugs = each(&devices, |device| vm::plan(host, call, config.previous.is_some(), device))?;
     for (device, plug) in verified.iter().zip(&plugs) {
         config.attributes.fit(device, plug.as_ref().is_some_and(Plug::is_interface))?;
     }

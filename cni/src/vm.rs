@@ -17,7 +17,6 @@ use doorbell_common::trial::Network;
 
 use crate::attributes::Attributes;
 use crate::call::Call;
-use crate::config::Config;
 use crate::failure::Failure;
 use crate::hold::Hold;
 use crate::netdev;
@@ -59,8 +58,9 @@ pub struct Wanted<'a> {
     pub routes: &'a [Route],
 }
 
-/// How the device gets into its VM; `None` for one that goes into none. Reads only.
-pub fn plan(host: &Host, call: &Call, config: &Config, device: &Device) -> Result<Option<Plug>, Failure> {
+/// How the device gets into its VM; `None` for one that goes into none. `chained` says that another plugin has made the
+/// sandbox's network. Reads only.
+pub fn plan(host: &Host, call: &Call, chained: bool, device: &Device) -> Result<Option<Plug>, Failure> {
     let Some(Vm { kata: dialect, dan_conf }) = &device.vm else { return Ok(None) };
     let as_device = |reason: &str| Ok(Some(Plug::Device(reason.to_owned())));
     let (Some(folder), Some(function)) = (dan_conf, device.pci_address) else {
@@ -71,7 +71,7 @@ pub fn plan(host: &Host, call: &Call, config: &Config, device: &Device) -> Resul
     };
     let sandbox = call.container_id.parse().map_err(|error| refused(&error))?;
     let name = call.link_name()?;
-    if config.previous.is_some() {
+    if chained {
         return as_device(
             "its network is chained to another, and a DAN file would hide that one's interface",
         );

@@ -58,7 +58,7 @@ pub fn answer(
 fn environment(pool: &Pool, devices: &[&Eligible], by_cdi: bool) -> HashMap<String, String> {
     let mut variables =
         HashMap::from([(descriptor::ENV.to_owned(), descriptor::CONTAINER_FOLDER.to_owned())]);
-    let variable = variable(&pool.resource);
+    let variable = pool.variable();
     if !pool.runtime.is_kata() {
         variables.insert(format!("{variable}_INFO"), info(devices, by_cdi));
     }
@@ -67,11 +67,6 @@ fn environment(pool: &Pool, devices: &[&Eligible], by_cdi: bool) -> HashMap<Stri
         variables.insert(variable, ids.join(","));
     }
     variables
-}
-
-/// The variable that has the ids of a resource's devices.
-pub fn variable(resource: &str) -> String {
-    format!("PCIDEVICE_{}", resource.to_uppercase().replace(['.', '/', '-'], "_"))
 }
 
 /// What others know of each device. By CDI it names no node: it is replayed as it is, and nodes are renumbered.

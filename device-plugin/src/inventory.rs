@@ -102,6 +102,14 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Invento
     inventory
 }
 
+impl Pool {
+    /// The environment variable that has the ids of a container's devices.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("PCIDEVICE_{}", self.resource.to_uppercase().replace(['.', '/', '-'], "_"))
+    }
+}
+
 impl Inventory {
     /// Whether a pool has a CDI specification. Kata reads it by itself, whatever the runtime above it does.
     #[must_use]

@@ -9,6 +9,7 @@ use doorbell_common::subdevice::DeviceId;
 use serde_json::{Value, json};
 
 use crate::call::Verb;
+use crate::config::Config;
 use crate::hold;
 use crate::rig::{self, NETNS, Rig, VF, id};
 use crate::whose;
@@ -43,8 +44,8 @@ fn in_vm(dan_conf: Option<&str>) -> Device {
     Device { vm: Some(vm), ..whose::tests::device(VF) }
 }
 
-fn plug(rig: &Rig, more: &Value) -> Option<Plug> {
-    plan(&rig.host, &call("c1").unwrap(), &config(more), &in_vm(Some(FOLDER))).unwrap()
+fn plug(rig: &Rig, chained: bool) -> Option<Plug> {
+    plan(&rig.host, &call("c1").unwrap(), chained, &in_vm(Some(FOLDER))).unwrap()
 }
 
 /// A link in the pod's namespace, up or down.
@@ -111,26 +112,26 @@ fn release(rig: &Rig, container: &str) {
 #[test]
 fn the_only_network_of_a_sandbox_is_an_interface() {
     let rig = Rig::new();
-    assert_eq!(plug(&rig, &json!({})), Some(Plug::Dan(dan("c1", "eth0"))));
+    assert_eq!(plug(&rig, false), Some(Plug::Dan(dan("c1", "eth0"))));
     link_in_pod(&rig, false);
-    assert!(plug(&rig, &json!({})).unwrap().is_interface(), "one that is down is nobody's network");
+    assert!(plug(&rig, false).unwrap().is_interface(), "one that is down is nobody's network");
 }
 
 #[test]
 fn beside_another_network_it_is_a_device_of_a_container() {
     let rig = Rig::new();
-    let chained = plug(&rig, &json!({ "prevResult": { "cniVersion": "1.0.0" } })).unwrap();
+    let chained = plug(&rig, true).unwrap();
     assert!(matches!(&chained, Plug::Device(why) if why.contains("chained")), "{chained:?}");
     link_in_pod(&rig, true);
     let reason = "a DAN file would hide interface d1 of the sandbox".to_owned();
-    assert_eq!(plug(&rig, &json!({})), Some(Plug::Device(reason)));
+    assert_eq!(plug(&rig, false), Some(Plug::Device(reason)));
 }
 
 #[test]
 fn where_the_config_names_no_folder_nothing_is_looked_at() {
     let mut rig = Rig::new();
     rig.end_pod();
-    let plan = |device: &Device| plan(&rig.host, &call("c1").unwrap(), &config(&json!({})), device).unwrap();
+    let plan = |device: &Device| plan(&rig.host, &call("c1").unwrap(), false, device).unwrap();
     assert_eq!(plan(&in_vm(None)), Some(Plug::Device("its pool has no `danConf`".to_owned())));
     assert_eq!(plan(&whose::tests::device(VF)), None, "and one on the host is plugged into nothing");
 }
@@ -141,7 +142,7 @@ fn a_hostile_id_of_a_sandbox_is_refused() {
     let long = "a".repeat(300);
     for id in ["../x", "", "a..b", "a/b", &long, "a\0b", "\u{e9}t\u{e9}", "..", "."] {
         let refused = call(id).and_then(|call| {
-            plan(&rig.host, &call, &config(&json!({})), &in_vm(Some(FOLDER))).map(|plug| format!("{plug:?}"))
+            plan(&rig.host, &call, false, &in_vm(Some(FOLDER))).map(|plug| format!("{plug:?}"))
         });
         assert_eq!(refused.as_ref().unwrap_err().code, code::BAD_ENVIRONMENT, "{id:?}: {refused:?}");
     }

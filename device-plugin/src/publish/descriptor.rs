@@ -9,7 +9,6 @@ use doorbell_common::host::{self, Host};
 use doorbell_common::isolation::Class;
 use doorbell_common::subdevice::{Access, Child, DeviceId, Effective, Eligible};
 
-use crate::allocate;
 use crate::config::{PoolName, Runtime};
 use crate::inventory::{Inventory, Pool};
 
@@ -23,7 +22,7 @@ pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
             if pool.runtime.is_kata() {
                 // First what the descriptor for the guest lacks: who reads that one wants this one next.
                 host.keep_as(descriptor::vm_file(&device.id), &formats::to_json(&described))?;
-                described = described.for_guest(guest(&pool.resource, device));
+                described = described.for_guest(guest(pool, device));
             }
             host.keep_as(descriptor::device_file(&device.id), &formats::to_json(&described))?;
         }
@@ -48,10 +47,10 @@ pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
     Ok(())
 }
 
-fn guest(resource: &str, device: &Eligible) -> Guest {
+fn guest(pool: &Pool, device: &Eligible) -> Guest {
     Guest {
         pci_ids: device.ids.map(|ids| ids.to_string()),
-        pci_address_in: device.is_its_function().then(|| allocate::variable(resource)),
+        pci_address_in: device.is_its_function().then(|| pool.variable()),
     }
 }
 
