@@ -22,6 +22,7 @@ use crate::allocate;
 use crate::config::PoolName;
 use crate::guard::{self, Refusal};
 use crate::inventory::{Inventory, Pool};
+use crate::listening::Listening;
 use crate::preferred;
 
 /// One pool's service; the inventory behind it changes as a whole.
@@ -31,6 +32,7 @@ pub struct PoolService {
     name: PoolName,
     resource: String,
     inventory: watch::Receiver<Arc<Inventory>>,
+    listening: Listening,
     closing: CancellationToken,
 }
 
@@ -46,9 +48,10 @@ impl PoolService {
         name: PoolName,
         resource: String,
         inventory: watch::Receiver<Arc<Inventory>>,
+        listening: Listening,
         closing: CancellationToken,
     ) -> Self {
-        Self { host, name, resource, inventory, closing }
+        Self { host, name, resource, inventory, listening, closing }
     }
 
     /// What is advertised now.
@@ -90,7 +93,12 @@ impl DevicePlugin for PoolService {
                 }
             }
         });
-        let lists = lists.map(Ok);
+        let open = self.listening.open(&self.name);
+        let lists = lists.map(move |list| {
+            // As long as the stream is.
+            let _ = &open;
+            Ok(list)
+        });
         // The watch outlives the kubelet's interest in it: shutdown has to end it.
         let lists = lists.take_until(self.closing.clone().cancelled_owned());
         Ok(Response::new(Box::pin(lists)))

@@ -9,12 +9,14 @@ mod pf;
 mod pool;
 mod prepare;
 mod runtime;
+mod schema;
 mod select;
 mod switch;
 mod virtio;
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use self::pool::{Contradiction, PoolFields};
@@ -25,6 +27,7 @@ pub use pf::{PfName, PfSelector, RootDevice};
 pub use pool::{AllocationPolicy, PfLinkDown, Pool};
 pub use prepare::{IfUnsupported, MacPolicy, MdevType, Prepare};
 pub use runtime::{Kata, KataRuntime, Runtime};
+pub use schema::schema;
 pub use select::{AcpiIndex, AuxType, DoorbellVerdict, HexId, Select};
 pub use switch::{Cdi, Iommufd, Registration};
 pub use virtio::VirtioType;
@@ -45,7 +48,7 @@ pub struct Config {
 }
 
 /// The file as it is written: pools keep their lines until their names are compared.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
     #[serde(rename = "apiVersion")]
@@ -62,7 +65,7 @@ struct File {
 }
 
 /// Versions of the file's shape.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 enum ApiVersion {
     #[serde(rename = "doorbell.dev/v1")]
     V1,

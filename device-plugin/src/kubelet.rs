@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{PoolName, Registration};
 use crate::inventory::Inventory;
+use crate::listening::Listening;
 use crate::tasks::together;
 
 use pool::ServedPool;
@@ -28,13 +29,14 @@ use pool::ServedPool;
 pub async fn serve(
     host: Host,
     inventory: watch::Receiver<Arc<Inventory>>,
+    listening: Listening,
     closing: CancellationToken,
 ) -> Result<()> {
     let (generation, generations) = watch::channel(0_u64);
     let mut tasks = JoinSet::new();
     let watched = folder::Watched::arm(&host)?;
     tasks.spawn(folder::keep(host.clone(), watched, generation, closing.clone()));
-    tasks.spawn(pools(host, inventory, generations, closing.clone()));
+    tasks.spawn(pools(host, inventory, listening, generations, closing.clone()));
     together(tasks, &closing).await
 }
 
@@ -48,6 +50,7 @@ struct Served {
 async fn pools(
     host: Host,
     mut inventory: watch::Receiver<Arc<Inventory>>,
+    listening: Listening,
     generations: watch::Receiver<u64>,
     closing: CancellationToken,
 ) -> Result<()> {
@@ -70,7 +73,8 @@ async fn pools(
             let (name, resource) = (name.clone(), pool.resource.clone());
             let one = Served { resource: resource.clone(), way, removed: removed.clone() };
             served.insert(name.clone(), one);
-            let pool = ServedPool { host: host.clone(), name, resource, way, inventory: inventory.clone() };
+            let (host, inventory, listening) = (host.clone(), inventory.clone(), listening.clone());
+            let pool = ServedPool { host, name, resource, way, inventory, listening };
             tasks.spawn(pool.keep(generations.clone(), removed, closing.clone()));
         }
         tokio::select! {

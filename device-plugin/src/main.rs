@@ -9,9 +9,11 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
-use doorbell_device_plugin::config::{Config, ConfigError};
+use doorbell_device_plugin::config::{self, Config, ConfigError};
+use doorbell_device_plugin::install::{self, Installed};
 use doorbell_device_plugin::prover;
 use doorbell_device_plugin::{doctor, explain, run, scan};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 /// Gives pods VF-backed virtio sub-devices whose doorbell is proven.
@@ -29,7 +31,7 @@ enum Command {
         /// The config file.
         #[arg(long, default_value = "/etc/doorbell/config.yaml")]
         config: PathBuf,
-        /// Where `/metrics` is answered, for example 127.0.0.1:9117; not at all unless given.
+        /// Where `/metrics`, `/healthz` and `/readyz` are answered, for example 127.0.0.1:9117; not at all unless given.
         #[arg(long)]
         metrics: Option<SocketAddr>,
     },
@@ -69,6 +71,20 @@ enum Command {
         /// How to show it.
         #[arg(long, value_enum, default_value_t = ExplainOutput::Text)]
         output: ExplainOutput,
+    },
+    /// Prints the JSON Schema of the config file, for editors and for who generates configs.
+    Schema,
+    /// Installs the CNI binary, which comes with this program, where the container runtime looks for plugins.
+    InstallCni {
+        /// That folder.
+        #[arg(long, default_value = "/opt/cni/bin")]
+        to: PathBuf,
+    },
+    /// Takes it away again.
+    UninstallCni {
+        /// The folder where it was installed.
+        #[arg(long, default_value = "/opt/cni/bin")]
+        from: PathBuf,
     },
     /// Prints what `scan` and `explain` read of this host, as one text for a bug report; `--root` takes it back.
     Capture {
@@ -156,6 +172,17 @@ fn work(command: Command) -> Result<ExitCode> {
             if !report.ok {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Command::Schema => print(&(serde_json::to_string_pretty(&config::schema())? + "\n"))?,
+        Command::InstallCni { to } => {
+            let from = install::beside_this()?;
+            match install::install(&Root::this()?.host, &from, &to).context("install the CNI binary")? {
+                Installed::Already => info!(to = %to.display(), "the CNI binary is there already"),
+                Installed::Now => info!(to = %to.display(), "the CNI binary is installed"),
+            }
+        }
+        Command::UninstallCni { from } => {
+            install::uninstall(&Root::this()?.host, &from).context("uninstall the CNI binary")?;
         }
         Command::Capture { subject } => {
             let (root, config) = subject.open()?;

@@ -4,16 +4,8 @@
 //! somebody asks, so that it is never behind.
 
 use std::fmt;
-use std::net::TcpListener;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
 use prometheus_client::metrics::counter::Counter;
@@ -21,11 +13,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::inventory::Inventory;
 
-const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Its media type.
+pub const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What is counted as it happens. Clones count together.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +57,8 @@ impl Counts {
 }
 
 /// All that is told.
-fn registry(counts: &Counts, inventory: watch::Receiver<Arc<Inventory>>) -> Registry {
+#[must_use]
+pub fn registry(counts: &Counts, inventory: watch::Receiver<Arc<Inventory>>) -> Registry {
     let mut registry = Registry::with_prefix("doorbell");
     // Both are there before the first reload.
     for reload in [APPLIED, REFUSED] {
@@ -109,26 +102,9 @@ impl Collector for Devices {
     }
 }
 
-/// Answers who asks, until `closing`.
-pub async fn serve(
-    listener: TcpListener,
-    counts: Counts,
-    inventory: watch::Receiver<Arc<Inventory>>,
-    closing: CancellationToken,
-) -> Result<()> {
-    listener.set_nonblocking(true).context("listen for who reads the metrics")?;
-    let listener = tokio::net::TcpListener::from_std(listener).context("listen for who reads the metrics")?;
-    let registry = Arc::new(registry(&counts, inventory));
-    let app = Router::new().route("/metrics", get(page)).with_state(registry);
-    // Nobody who is answered just then is waited for.
-    let serving = closing.run_until_cancelled(axum::serve(listener, app).into_future());
-    serving.await.unwrap_or(Ok(())).context("answer who reads the metrics")
-}
-
-async fn page(State(registry): State<Arc<Registry>>) -> Response {
+/// The page.
+pub fn page(registry: &Registry) -> Result<String, fmt::Error> {
     let mut page = String::new();
-    match text::encode(&mut page, &registry) {
-        Ok(()) => ([(CONTENT_TYPE, FORMAT)], page).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    text::encode(&mut page, registry)?;
+    Ok(page)
 }

@@ -20,13 +20,14 @@ use crate::config::Config;
 use crate::heard::{self, Uevents};
 use crate::inventory::news;
 use crate::links::Links;
+use crate::listening::Listening;
 use crate::live::Live;
 use crate::look::Seen;
-use crate::metrics::{self, Counts};
+use crate::metrics::Counts;
 use crate::publish::{self, renew};
 use crate::strangers::{self, Strangers};
 use crate::tasks::together;
-use crate::{kubelet, reload};
+use crate::{http, kubelet, reload};
 
 /// Runs the plugin until SIGTERM or SIGINT. `config` is what `file` said at the start; `page` is the page size.
 /// Who reads the metrics connects to `metrics`, if that is given.
@@ -82,11 +83,12 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     tasks.spawn(renew::keep(host.clone(), inventory.clone(), closing.clone()));
     tasks.spawn(strangers::keep(host.clone(), inventory.clone(), strangers, closing.clone()));
-    let counts = Counts::default();
+    let (counts, listening) = (Counts::default(), Listening::default());
     if let Some(listener) = metrics {
-        tasks.spawn(metrics::serve(listener, counts.clone(), inventory.clone(), closing.clone()));
+        let (counts, inventory) = (counts.clone(), inventory.clone());
+        tasks.spawn(http::serve(listener, counts, inventory, listening.clone(), closing.clone()));
     }
-    tasks.spawn(kubelet::serve(host, inventory, closing.clone()));
+    tasks.spawn(kubelet::serve(host, inventory, listening, closing.clone()));
     tasks.spawn(reload::keep(file, config, counts, closing.clone()));
     tasks.spawn(live.keep(sender, closing.clone()));
     together(tasks, &closing).await

@@ -1,5 +1,4 @@
-//! What is written for users holds: examples parse, fields and defaults are the parser's, links and files are there,
-//! the manifest is the chart's.
+//! What is written for users holds: examples parse, fields and defaults are the parser's, links and files are there.
 
 // Helpers of tests are tests.
 #![allow(clippy::unwrap_used)]
@@ -203,43 +202,4 @@ fn every_source_file_that_is_named_is_there() {
             assert!(files.iter().any(|file| file.ends_with(name)), "{page} names {name}");
         }
     }
-}
-
-const TEMPLATES: &str = "charts/doorbell/templates";
-
-/// No template engine is at hand: every line that needs none, and depends on no value, stands in the manifest, in the
-/// template's order.
-#[test]
-fn the_manifest_has_every_plain_line_of_the_chart() {
-    let manifest = read("manifests/doorbell.yaml");
-    for template in files(TEMPLATES, ".yaml") {
-        let text = read(&template);
-        let mut lines = manifest.lines();
-        let mut conditions = 0;
-        for line in text.lines() {
-            let has = |word: &str| {
-                line.matches(&format!("{{{{- {word}")).count() + line.matches(&format!("{{{{ {word}")).count()
-            };
-            conditions = conditions + has("if ") + has("range ") + has("with ") - has("end ");
-            if conditions == 0 && !line.contains("{{") {
-                assert!(lines.any(|rendered| rendered == line), "{template}: {line}");
-            }
-        }
-    }
-}
-
-#[test]
-fn the_config_in_the_manifest_is_of_the_charts_values() {
-    let [values] = &documents("values", &read("charts/doorbell/values.yaml"))[..] else {
-        panic!("one document")
-    };
-    let manifest = documents("manifest", &read("manifests/doorbell.yaml"));
-    let config = manifest[0]["data"]["config.yaml"].as_str().unwrap();
-    Config::parse("manifest", config).unwrap();
-
-    let [config] = &documents("config", config)[..] else { panic!("one document") };
-    assert_eq!((&config["cdi"], &config["pools"]), (&values["cdi"], &values["pools"]));
-    let pod = &manifest[1]["spec"]["template"]["spec"];
-    assert_eq!(pod["containers"][0]["image"], values["image"]);
-    assert_eq!(pod["nodeSelector"], values["nodeSelector"]);
 }

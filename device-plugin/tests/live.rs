@@ -135,6 +135,35 @@ async fn the_metrics_have_the_health_of_devices() {
 }
 
 #[tokio::test]
+async fn the_plugin_is_ready_while_the_kubelet_listens_to_every_pool() {
+    let running = Running::start(&[FAST, REST]);
+    running.answers("/healthz", 200, "ok").await;
+    running.answers("/readyz", 503, "the kubelet does not listen to fast, rest").await;
+    let mut fast = running.lists("fast").await;
+    fast.next().await;
+    running.answers("/readyz", 503, "the kubelet does not listen to rest").await;
+    let mut rest = running.lists("rest").await;
+    rest.next().await;
+    running.answers("/readyz", 200, "ok").await;
+    drop(fast);
+    running.answers("/readyz", 503, "the kubelet does not listen to fast").await;
+    running.ends().await;
+}
+
+#[tokio::test]
+async fn a_pool_that_nobody_is_to_listen_to_any_more_keeps_none_from_being_ready() {
+    let running = Running::start(&[FAST, REST]);
+    let (mut fast, mut rest) = (running.lists("fast").await, running.lists("rest").await);
+    fast.next().await;
+    rest.next().await;
+    running.answers("/readyz", 200, "ok").await;
+    config(&running.node, "2", &[FAST]);
+    assert_eq!(rest.next().await, Some(List::new()));
+    running.answers("/readyz", 200, "ok").await;
+    running.ends().await;
+}
+
+#[tokio::test]
 async fn a_pool_under_another_prefix_is_another_resource() {
     let running = Running::start(&[FAST]);
     let mut fast = running.lists("fast").await;

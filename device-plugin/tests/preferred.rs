@@ -12,6 +12,7 @@ use doorbell_common::kubelet::deviceplugin::{
     ContainerPreferredAllocationRequest, Empty, PreferredAllocationRequest,
 };
 use doorbell_device_plugin::advertise::PoolService;
+use doorbell_device_plugin::listening::Listening;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
@@ -33,7 +34,14 @@ fn service() -> PoolService {
     let (_, inventory) = watch::channel(Arc::new(node.inventory(CONFIG)));
     {
         let (name, resource) = ("fast".parse().unwrap(), "doorbell.dev/fast".to_owned());
-        PoolService::new(node.host(), name, resource, inventory, CancellationToken::new())
+        PoolService::new(
+            node.host(),
+            name,
+            resource,
+            inventory,
+            Listening::default(),
+            CancellationToken::new(),
+        )
     }
 }
 

@@ -24,6 +24,8 @@ const FILE_MODE: u32 = 0o644;
 /// Of those that nobody else reads, and of their folders.
 const PRIVATE_FILE_MODE: u32 = 0o600;
 const PRIVATE_FOLDER_MODE: u32 = 0o700;
+/// Of programs.
+pub const PROGRAM_MODE: u32 = 0o755;
 
 /// A host, by its root folder.
 #[derive(Debug, Clone)]
@@ -234,6 +236,11 @@ impl Host {
     /// [`Host::replace`], for a file that nobody else reads.
     pub fn replace_private(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
         self.replace_with(path, content, PRIVATE_FILE_MODE)
+    }
+
+    /// [`Host::replace`], for a program; who runs the old one runs on.
+    pub fn replace_program(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+        self.replace_with(path, content, PROGRAM_MODE)
     }
 
     /// Whatever umask the caller's caller has.

@@ -1,5 +1,6 @@
 //! Who may open a device node inside the container, for those that do not run as root.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 /// Reading and writing, by all: what else a mode can say, no device node needs.
@@ -23,7 +24,7 @@ pub struct NodePermissions {
 pub(super) struct NodeMode(pub(super) u32);
 
 /// `nodeOwner` as it is written.
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct NodeOwner {
     pub(super) uid: Option<u32>,

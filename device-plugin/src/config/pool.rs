@@ -1,11 +1,13 @@
 //! A pool: one extended resource, what stands behind it and how it is handed out.
 
 use doorbell_common::subdevice::Access;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::node::{NodeMode, NodeOwner};
 use super::runtime::RuntimeName;
+use super::schema::form;
 use super::{Cdi, Iommufd, Kata, NodePermissions, PoolName, Prepare, Runtime, Select, VirtioType};
 
 /// Virtio device type of a network device (virtio 1.3, section 5).
@@ -37,30 +39,44 @@ pub struct Pool {
     pub pf_link_down: PfLinkDown,
 }
 
-/// The pool as it is written: fields that others contradict keep their lines.
-#[derive(Deserialize)]
+/// One extended resource and the sub-devices behind it.
+// As it is written: fields that others contradict keep their lines.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct PoolFields {
+    #[schemars(with = "PoolName")]
     name: Spanned<PoolName>,
+    #[schemars(with = "form::Access")]
     access: Spanned<Access>,
     #[serde(default)]
     runtime: RuntimeName,
+    #[serde(default)]
+    #[schemars(with = "Kata")]
     kata: Option<Spanned<Kata>>,
+    #[schemars(with = "Select")]
     select: Spanned<Select>,
+    #[serde(default)]
+    #[schemars(with = "Prepare")]
     prepare: Option<Spanned<Prepare>>,
     #[serde(default)]
     iommufd: Iommufd,
+    #[serde(default)]
+    #[schemars(with = "bool")]
     require_cni: Option<Spanned<bool>>,
     #[serde(default)]
     allocation: AllocationPolicy,
+    #[serde(default)]
+    #[schemars(with = "NodeMode")]
     node_mode: Option<Spanned<NodeMode>>,
+    #[serde(default)]
+    #[schemars(with = "NodeOwner")]
     node_owner: Option<Spanned<NodeOwner>>,
     #[serde(default)]
     pf_link_down: PfLinkDown,
 }
 
 /// Which of a pool's free devices a container is best given, once its NUMA node is settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AllocationPolicy {
     /// From the fewest PFs, so that the others stay whole for larger requests.
@@ -71,7 +87,7 @@ pub enum AllocationPolicy {
 }
 
 /// What a PF whose link is down means for the devices of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PfLinkDown {
     /// Nothing: the wire is the network's affair, and VFs of one PF reach each other without it.

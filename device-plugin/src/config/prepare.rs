@@ -5,12 +5,13 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::str::FromStr;
 
 use doorbell_common::subdevice::Access;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use super::DriverName;
 
 /// What is done before sub-devices are advertised; what is not given is left as it is found, or to the driver.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Prepare {
     /// Makes this many VFs on each PF in `select.pfNames` and `select.rootDevices` that has none; more are left as
@@ -36,7 +37,7 @@ pub struct Prepare {
 }
 
 /// Where a MAC address comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MacPolicy {
     /// From the machine's id and the parent's name: locally administered, and the same at each start.
@@ -44,7 +45,7 @@ pub enum MacPolicy {
 }
 
 /// What becomes of a vDPA device that can't be made with all that is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum IfUnsupported {
     /// It is made without, and that is reported.

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use doorbell_common::formats::descriptor::Vm;
 use doorbell_common::formats::kata_dan::{Dialect, FOLDER};
 use doorbell_common::subdevice::{Access, Eligible};
+use schemars::JsonSchema;
 use serde::{Deserialize, de};
 
 /// Container runtimes that differ in what they take.
@@ -21,7 +22,7 @@ pub enum Runtime {
 }
 
 /// Which Kata the node has.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Kata {
     /// Which of its two runtimes; the stricter by default, which is Kata's own default since 4.0.
@@ -42,7 +43,7 @@ pub struct Folder(String);
 pub struct NoFolder(String);
 
 /// Kata's two runtimes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KataRuntime {
     /// The one in Rust, runtime-rs.
@@ -53,7 +54,7 @@ pub enum KataRuntime {
 }
 
 /// As a pool names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum RuntimeName {
     #[default]

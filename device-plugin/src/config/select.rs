@@ -7,19 +7,23 @@ use doorbell_common::isolation::Class;
 use doorbell_common::kernel::pci::PciAddress;
 use doorbell_common::kernel::sriov::Pf;
 use doorbell_common::subdevice::ParentName;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
+use super::schema::form;
 use super::{DriverName, PfSelector, RootDevice, VirtioType};
 
 /// Selectors; a sub-device is selected where each that is given matches. At least one is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Select {
     /// Kinds of auxiliary devices to select from, instead of VFs.
     pub aux_types: Vec<AuxType>,
     /// Names of parents that are no VFs: simulators, mdev parents, sub-functions.
+    #[schemars(with = "Vec<String>")]
     pub parents: Vec<ParentName>,
     /// Addresses of VFs.
+    #[schemars(with = "Vec<form::Address>")]
     pub pci_addresses: BTreeSet<PciAddress>,
     /// PCI vendor ids of VFs.
     pub vendors: Vec<HexId>,
@@ -38,13 +42,14 @@ pub struct Select {
     /// Virtio device types of VFs, or that devices on other parents can be.
     pub virtio_types: Vec<VirtioType>,
     /// Isolation classes of VFs; one that is refused has none.
+    #[schemars(with = "Vec<form::Class>")]
     pub isolation: Vec<Class>,
     /// Doorbell verdicts of VFs; one that is refused has none.
     pub doorbell: Vec<DoorbellVerdict>,
 }
 
 /// A kind of auxiliary device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuxType {
     /// A sub-function.
@@ -52,7 +57,7 @@ pub enum AuxType {
 }
 
 /// A verdict on a doorbell, as a selector asks for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DoorbellVerdict {
     /// Its pages hold nothing else.

@@ -1,6 +1,7 @@
 //! Switches that can be left to the node by `auto`.
 
 use doorbell_common::kernel::vfio::Way;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Whether devices are handed out by CDI names.
@@ -48,7 +49,7 @@ impl Iommufd {
 }
 
 /// How the kubelet comes to know of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Registration {
     /// At the kubelet's socket; by its plugin watcher where it takes no registrations there.

@@ -27,6 +27,7 @@ use super::watcher::Watcher;
 use crate::advertise::{OPTIONS, PoolService};
 use crate::config::{PoolName, Registration};
 use crate::inventory::Inventory;
+use crate::listening::Listening;
 
 /// `kubelet.sock` is there a moment before the kubelet listens on it.
 const RETRY: Duration = Duration::from_millis(100);
@@ -41,6 +42,7 @@ pub(super) struct ServedPool {
     pub(super) resource: String,
     pub(super) way: Registration,
     pub(super) inventory: watch::Receiver<Arc<Inventory>>,
+    pub(super) listening: Listening,
 }
 
 /// How a generation ended.
@@ -101,6 +103,7 @@ impl ServedPool {
             self.name.clone(),
             self.resource.clone(),
             self.inventory.clone(),
+            self.listening.clone(),
             over.clone(),
         ));
         let watcher = (way == Registration::Watcher)

@@ -89,6 +89,21 @@ impl Running {
         }
     }
 
+    /// Waits until a probe is answered with this status and, at its end, this text.
+    pub(crate) async fn answers(&self, path: &str, status: u16, text: &str) {
+        let mut response = String::new();
+        let seen = async {
+            let status = format!("HTTP/1.1 {status} ");
+            while !(response.starts_with(&status) && response.ends_with(&format!("\r\n\r\n{text}\n"))) {
+                response = ask(self.metrics, path).await;
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(WITHIN, seen).await.is_err() {
+            panic!("{path} is never answered with {status} and {text}, but:\n{response}");
+        }
+    }
+
     pub(crate) async fn lists(&self, pool: &str) -> Lists {
         let socket = self.node.at(&format!("var/lib/kubelet/device-plugins/doorbell-{pool}.sock"));
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap();
@@ -139,12 +154,17 @@ impl Running {
 }
 
 async fn scrape(address: SocketAddr) -> String {
+    let response = ask(address, "/metrics").await;
+    assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
+    response
+}
+
+async fn ask(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nHost: doorbell\r\nConnection: close\r\n\r\n";
+    let request = format!("GET {path} HTTP/1.1\r\nHost: doorbell\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
-    assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
     response
 }
 

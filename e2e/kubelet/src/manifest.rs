@@ -114,13 +114,17 @@ impl Manifest {
             _ => None,
         });
         let set = set.ok_or_else(|| ManifestError::Lacks("DaemonSet".to_owned()))?;
-        let Pod { host_network, host_pid, containers, volumes, .. } = &set.spec.template.spec;
+        let Pod { host_network, host_pid, init_containers, containers, volumes, .. } =
+            &set.spec.template.spec;
         let mut pod = PodSpec::new(&set.metadata.name).namespace(&set.metadata.namespace);
         (pod.host_network, pod.host_pid) = (*host_network, *host_pid);
         let folder = kubelet.join(PODS).join(pod.uid.as_str());
         let mut places = BTreeMap::new();
         for volume in volumes {
             places.insert(volume.name.as_str(), self.make(volume, &set.metadata.namespace, &folder)?);
+        }
+        for container in init_containers {
+            pod = pod.init_container(as_container(container, &places, &folder)?);
         }
         for container in containers {
             pod = pod.container(as_container(container, &places, &folder)?);

@@ -1,6 +1,10 @@
 //! The plugin as it is installed: the pod of the manifest's DaemonSet, from an image, by containerd. The main job passes
 //! with what its containers ask for, and all of what they ask for is needed: what fails without each says so.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
 use doorbell_common::host::Host;
 use doorbell_common::kernel::vfio;
@@ -9,7 +13,7 @@ use e2e_kubelet::{Kubelet, PodSpec, PodUid, ResourceView};
 use crate::Story;
 use crate::main_job::{CONFIG, pods_ring};
 use crate::rig::daemonset::{self, PLUGIN, PROVER};
-use crate::rig::node::{Node, command};
+use crate::rig::node::{BIN, CNI_BIN, Node, command};
 use crate::rig::plugin::{self, FAST, OTHER, WITHOUT};
 use crate::rig::{WITHIN, pods, stranger};
 
@@ -28,7 +32,7 @@ pub(crate) async fn installed(story: Story) -> Result<()> {
     let asked = daemonset::plugin_of(&mut pod)?.clone();
     ensure!(!asked.privileged && asked.read_only_root && asked.dropped == ["ALL"], "{asked:?}");
     let older = kubelet.run_pod(PodSpec::new("older"), WITHIN).await?;
-    let running = daemonset::run(kubelet, pod).await?;
+    let running = cni_replaced(&story, kubelet, pod).await?;
     lets_go(&story, kubelet, &older).await?;
     pods_ring(&story, kubelet).await?;
     story.tell(format!("all that in a pod whose root is read-only, with {:?} alone", asked.capabilities));
@@ -46,6 +50,20 @@ pub(crate) async fn installed(story: Story) -> Result<()> {
     }
     without_host_pid(&story, kubelet).await?;
     taken_back(&story, kubelet).await
+}
+
+/// The node has another CNI binary, which wires this pod itself; it is of this image once the pod runs.
+async fn cni_replaced(story: &Story, kubelet: &Kubelet, pod: PodSpec) -> Result<PodUid> {
+    let (installed, of_image) = (Path::new(CNI_BIN).join("doorbell"), Path::new(BIN).join("doorbell"));
+    let mut other = fs::read(&of_image)?;
+    other.push(0);
+    fs::write(&installed, &other)?;
+    let running = daemonset::run(kubelet, pod).await?;
+    ensure!(fs::read(&installed)? == fs::read(&of_image)?, "the CNI binary is another still");
+    let mode = fs::metadata(&installed)?.permissions().mode() & 0o777;
+    ensure!(mode == 0o755, "the CNI binary has mode {mode:o}");
+    story.tell("the CNI binary is that of the image, put there by an init container with no capability");
+    Ok(running)
 }
 
 async fn without_prover(story: &Story, kubelet: &Kubelet) -> Result<()> {

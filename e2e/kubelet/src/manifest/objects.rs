@@ -112,6 +112,8 @@ pub(super) struct Pod {
     pub(super) host_pid: bool,
     #[serde(default, rename = "nodeSelector")]
     _node_selector: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) init_containers: Vec<Container>,
     pub(super) containers: Vec<Container>,
     pub(super) volumes: Vec<Volume>,
 }

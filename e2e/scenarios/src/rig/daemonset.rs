@@ -34,8 +34,12 @@ pub(crate) async fn prepare(node: &Node) -> Result<()> {
 /// Makes the Dockerfile's last stage, a layer of static programs, into the image that the manifest names.
 async fn import_image(node: &Node) -> Result<()> {
     let layer = Path::new(IMAGE).join("layer").join(PROGRAM);
-    fs::create_dir_all(layer.parent().context("no folder")?)?;
-    fs::copy(Path::new(BIN).join("doorbell-device-plugin"), &layer).context("copy the plugin")?;
+    let folder = layer.parent().context("no folder")?;
+    fs::create_dir_all(folder)?;
+    for program in ["doorbell-device-plugin", "doorbell"] {
+        fs::copy(Path::new(BIN).join(program), folder.join(program))
+            .with_context(|| format!("copy {program}"))?;
+    }
     let tar = |arguments: &str| {
         let script = format!("cd {IMAGE} && tar -cf {arguments}");
         async move { command("sh", &["-c", &script]).await }

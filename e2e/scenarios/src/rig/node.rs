@@ -13,7 +13,7 @@ use e2e_kubelet::{Containerd, ContainerdConfig, Kubelet, KubeletConfig, PodUid};
 /// Where the testbed puts the programs under test.
 pub(crate) const BIN: &str = "/job/bin";
 const CNI_CONF: &str = "/etc/cni/net.d";
-const CNI_BIN: &str = "/opt/cni/bin";
+pub(crate) const CNI_BIN: &str = "/opt/cni/bin";
 /// What stands for the id of a boot after a reboot that the kernel did not make.
 const BOOT_ID: &str = "/run/boot-id";
 const NETWORK_READY_WITHIN: Duration = Duration::from_secs(30);

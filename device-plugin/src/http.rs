@@ -1,0 +1,68 @@
+//! What is answered by HTTP: `/metrics` to Prometheus, `/healthz` and `/readyz` to the kubelet's probes.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::PoolName;
+use crate::inventory::Inventory;
+use crate::listening::Listening;
+use crate::metrics::{self, Counts};
+
+/// What answers are made of.
+#[derive(Clone)]
+struct Known {
+    registry: Arc<Registry>,
+    inventory: watch::Receiver<Arc<Inventory>>,
+    listening: Listening,
+}
+
+/// Answers who asks, until `closing`.
+pub async fn serve(
+    listener: TcpListener,
+    counts: Counts,
+    inventory: watch::Receiver<Arc<Inventory>>,
+    listening: Listening,
+    closing: CancellationToken,
+) -> Result<()> {
+    listener.set_nonblocking(true).context("listen for HTTP")?;
+    let listener = tokio::net::TcpListener::from_std(listener).context("listen for HTTP")?;
+    let registry = Arc::new(metrics::registry(&counts, inventory.clone()));
+    let app = Router::new()
+        .route("/metrics", get(page))
+        // Who answers, runs.
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(Known { registry, inventory, listening });
+    // Nobody who is answered just then is waited for.
+    let serving = closing.run_until_cancelled(axum::serve(listener, app).into_future());
+    serving.await.unwrap_or(Ok(())).context("answer by HTTP")
+}
+
+async fn page(State(known): State<Known>) -> Response {
+    match metrics::page(&known.registry) {
+        Ok(page) => ([(CONTENT_TYPE, metrics::FORMAT)], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// Ready is who hands out devices: the kubelet listens to every pool.
+async fn ready(State(known): State<Known>) -> Response {
+    let lacks = known.listening.lacks(&known.inventory.borrow());
+    if lacks.is_empty() {
+        return "ok\n".into_response();
+    }
+    let lacks: Vec<&str> = lacks.iter().map(PoolName::as_str).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the kubelet does not listen to {}\n", lacks.join(", ")))
+        .into_response()
+}
