@@ -22,7 +22,7 @@ test: linker python ## every test; those that need VFs boot the testbed
 
 test-kata: linker ## of these those about Kata
 	cargo build --workspace --all-targets $(PROFILE)
-	cargo test --workspace $(PROFILE) --test kata --test kata_dan
+	cargo test --workspace $(PROFILE) --test kata --test kata_dan --test doctor --test left
 	cargo test --workspace $(PROFILE) --lib --test testbed -- kata vm::
 
 soak: linker ## sequences of faults that chance makes, in VMs: N=100 of them, from SEED=<now> on
