@@ -3,8 +3,6 @@
 //! A [`Hold`] that is dropped before [`Hold::keep`] undoes what it changed, newest first, and gives the device back to
 //! whoever held it before: an ADD that fails, or panics, leaves the node as it found it.
 
-use std::io::ErrorKind;
-
 use doorbell_common::claim::{self, Claim, Holder, Lock, Undo};
 use doorbell_common::fault::{self, Bug};
 use doorbell_common::formats::cni::code;
@@ -51,11 +49,7 @@ impl<'a> Hold<'a> {
             claim.former = Some(before.holder.clone());
             let mut files = Vec::new();
             for file in before.undo.iter().filter_map(|step| file(id, step)) {
-                let content = match host.read(&file) {
-                    Ok(content) => Some(content),
-                    Err(error) if error.kind() == ErrorKind::NotFound => None,
-                    Err(error) => return Err(error.into()),
-                };
+                let content = host.read_if_any(&file)?;
                 files.push((file, content));
             }
             former = Some(Former { claim: before, files });

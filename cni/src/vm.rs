@@ -3,12 +3,10 @@
 //! Where Kata finds a DAN file it looks at no interface of the sandbox, so the file is written only where it says all that
 //! the sandbox has: for networks of their own, while nothing but `lo` is up in the namespace.
 
-use std::io::ErrorKind;
-
 use doorbell_common::claim::{self, Undo};
 use doorbell_common::formats::cni::code;
 use doorbell_common::formats::descriptor::{self, Device, IpPrefix, PlugBy, Vm};
-use doorbell_common::formats::kata_dan::{self, Dialect, Nic, NotDan, SandboxId, Told};
+use doorbell_common::formats::kata_dan::{self, KataRuntime, Nic, NotDan, SandboxId, Told};
 use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::link::{self, LinkName, Route};
 use doorbell_common::kernel::mac::MacAddress;
@@ -24,6 +22,8 @@ use crate::netdev;
 /// Bytes of the largest packet of an Ethernet that says nothing of it (`ETH_DATA_LEN` of linux/if_ether.h).
 const MTU: u32 = 1500;
 
+const LOOPBACK: &str = "lo";
+
 /// How a device gets into its VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plug {
@@ -38,7 +38,7 @@ pub enum Plug {
 pub struct Dan {
     folder: String,
     sandbox: SandboxId,
-    dialect: Dialect,
+    dialect: KataRuntime,
     name: LinkName,
     function: PciAddress,
 }
@@ -82,8 +82,6 @@ pub fn plan(host: &Host, call: &Call, chained: bool, device: &Device) -> Result<
     Ok(Some(Plug::Dan(Dan { folder: folder.clone(), sandbox, dialect: *dialect, name, function })))
 }
 
-const LOOPBACK: &str = "lo";
-
 impl Plug {
     /// Whether it is an interface in the VM.
     #[must_use]
@@ -122,7 +120,7 @@ impl Dan {
         hold.change(Undo::Dan(step), || {
             host.make_private_folder(folder)?;
             let _lock = claim::lock_shared(host, folder)?;
-            let text = kata_dan::with(content(host, &file)?.as_deref(), entry);
+            let text = kata_dan::with(host.read_if_any(&file)?.as_deref(), entry);
             let text = text.map_err(|error| {
                 Failure::new(code::IO, format!("{file} is there, and no DAN file")).because(&error)
             })?;
@@ -167,20 +165,12 @@ pub fn take_out(host: &Host, step: &claim::Dan) -> Result<(), Failure> {
     }
     let _lock = claim::lock_shared(host, folder)?;
     host.remove(host::unfinished(file))?;
-    let Some(before) = content(host, file)? else { return Ok(()) };
+    let Some(before) = host.read_if_any(file)? else { return Ok(()) };
     match kata_dan::without(&before, name, *function) {
         Ok(Some(left)) if left == before => Ok(()),
         Ok(Some(left)) => Ok(host.replace_private(file, &left)?),
         Ok(None) => Ok(host.remove(file)?),
         Err(NotDan::Json(_) | NotDan::NoDevices) => Ok(()),
-    }
-}
-
-fn content(host: &Host, file: &str) -> host::Result<Option<Vec<u8>>> {
-    match host.read(file) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -194,7 +184,7 @@ pub fn differs(
     ips: &[IpPrefix],
 ) -> Result<Option<String>, Failure> {
     let claim::Dan { file, name, function } = step;
-    let Some(text) = content(host, file)? else { return Ok(Some(format!("{file} is gone"))) };
+    let Some(text) = host.read_if_any(file)? else { return Ok(Some(format!("{file} is gone"))) };
     let told = match kata_dan::told(&text, name, *function) {
         Ok(Some(told)) => told,
         Ok(None) => return Ok(Some(format!("{file} does not have {name} of VF {function}"))),

@@ -26,7 +26,7 @@ pub use node::NodePermissions;
 pub use pf::{PfName, PfSelector, RootDevice};
 pub use pool::{AllocationPolicy, PfLinkDown, Pool};
 pub use prepare::{IfUnsupported, MacPolicy, MdevType, Prepare};
-pub use runtime::{Kata, KataRuntime, Runtime};
+pub use runtime::{Kata, Runtime};
 pub use schema::schema;
 pub use select::{AcpiIndex, AuxType, DoorbellVerdict, HexId, Select};
 pub use switch::{Cdi, Iommufd, Registration};

@@ -2,7 +2,6 @@
 //!
 //! A runtime may start it at any moment, so it is replaced as a whole, and one that is right already is not touched.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -12,36 +11,17 @@ use doorbell_common::host::{self, Host};
 /// Its name, which is the `type` of a network's configuration.
 pub const NAME: &str = "doorbell";
 
-/// What was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Installed {
-    /// It is there as it is to be already.
-    Already,
-    /// It is there now.
-    Now,
-}
-
 /// The binary that comes with this one: it lies beside it.
 pub fn beside_this() -> Result<PathBuf> {
     let this = env::current_exe().context("find this program")?;
     Ok(this.with_file_name(NAME))
 }
 
-/// Puts the program `from` into a folder of the host, which is made where it is missing.
-pub fn install(host: &Host, from: &Path, folder: &Path) -> Result<Installed> {
+/// Puts the program `from` into a folder of the host, which is made where it is missing. Whether it was not there so
+/// already.
+pub fn install(host: &Host, from: &Path, folder: &Path) -> Result<bool> {
     let program = fs::read(from).with_context(|| format!("read {}", from.display()))?;
-    let to = folder.join(NAME);
-    if is_there(host, &to, &program) {
-        return Ok(Installed::Already);
-    }
-    host.make_folder(folder)?;
-    host.replace_program(&to, &program)?;
-    Ok(Installed::Now)
-}
-
-fn is_there(host: &Host, to: &Path, program: &[u8]) -> bool {
-    let mode = fs::metadata(host.path(to)).map(|metadata| metadata.permissions().mode() & 0o777);
-    mode.is_ok_and(|mode| mode == host::PROGRAM_MODE) && host.read(to).is_ok_and(|now| now == program)
+    Ok(host.keep_program(folder.join(NAME), &program)?)
 }
 
 /// Takes it away, with what an installer that was killed has left; fine where there is none.
@@ -53,7 +33,7 @@ pub fn uninstall(host: &Host, folder: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
@@ -73,7 +53,7 @@ mod tests {
         }
 
         /// Installs a program with this content.
-        fn install(&self, content: &[u8]) -> Result<Installed> {
+        fn install(&self, content: &[u8]) -> Result<bool> {
             let from = self.root.path().join("built");
             fs::write(&from, content).unwrap();
             install(&self.host, &from, Path::new(FOLDER))
@@ -87,10 +67,10 @@ mod tests {
     #[test]
     fn it_is_there_to_be_run_whatever_was_there() {
         let node = Node::new();
-        assert_eq!(node.install(b"one").unwrap(), Installed::Now);
+        assert!(node.install(b"one").unwrap());
         let mode = fs::metadata(node.host.path(PROGRAM)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
-        assert_eq!(node.install(b"another").unwrap(), Installed::Now);
+        assert!(node.install(b"another").unwrap());
         assert_eq!(node.host.read(PROGRAM).unwrap(), b"another");
         assert_eq!(node.host.list(FOLDER).unwrap(), [NAME]);
     }
@@ -100,7 +80,7 @@ mod tests {
         let node = Node::new();
         node.install(b"one").unwrap();
         let before = node.inode();
-        assert_eq!(node.install(b"one").unwrap(), Installed::Already);
+        assert!(!node.install(b"one").unwrap());
         assert_eq!(node.inode(), before);
         node.install(b"another").unwrap();
         assert_ne!(node.inode(), before, "who runs the old one still has it");
@@ -111,7 +91,7 @@ mod tests {
         let node = Node::new();
         node.install(b"one").unwrap();
         fs::set_permissions(node.host.path(PROGRAM), fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(node.install(b"one").unwrap(), Installed::Now);
+        assert!(node.install(b"one").unwrap());
     }
 
     #[test]

@@ -10,9 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
 use doorbell_device_plugin::config::{self, Config, ConfigError};
-use doorbell_device_plugin::install::{self, Installed};
 use doorbell_device_plugin::prover;
-use doorbell_device_plugin::{doctor, explain, run, scan};
+use doorbell_device_plugin::{doctor, explain, install, run, scan};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
@@ -176,10 +175,9 @@ fn work(command: Command) -> Result<ExitCode> {
         Command::Schema => print(&(serde_json::to_string_pretty(&config::schema())? + "\n"))?,
         Command::InstallCni { to } => {
             let from = install::beside_this()?;
-            match install::install(&Root::this()?.host, &from, &to).context("install the CNI binary")? {
-                Installed::Already => info!(to = %to.display(), "the CNI binary is there already"),
-                Installed::Now => info!(to = %to.display(), "the CNI binary is installed"),
-            }
+            let is_new =
+                install::install(&Root::this()?.host, &from, &to).context("install the CNI binary")?;
+            info!(to = %to.display(), is_new, "the CNI binary is there");
         }
         Command::UninstallCni { from } => {
             install::uninstall(&Root::this()?.host, &from).context("uninstall the CNI binary")?;

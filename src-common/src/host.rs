@@ -25,7 +25,7 @@ const FILE_MODE: u32 = 0o644;
 const PRIVATE_FILE_MODE: u32 = 0o600;
 const PRIVATE_FOLDER_MODE: u32 = 0o700;
 /// Of programs.
-pub const PROGRAM_MODE: u32 = 0o755;
+const PROGRAM_MODE: u32 = 0o755;
 
 /// A host, by its root folder.
 #[derive(Debug, Clone)]
@@ -114,6 +114,11 @@ impl Host {
         let bytes = fs::read(self.path(&path)).map_err(failed("read", &path))?;
         self.note(path, || Entry::File(bytes.clone()));
         Ok(bytes)
+    }
+
+    /// `None` where the file does not exist.
+    pub fn read_if_any(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
+        absent_is_none(self.read(path))
     }
 
     /// The first `length` bytes, or as many as the file gives.
@@ -238,9 +243,19 @@ impl Host {
         self.replace_with(path, content, PRIVATE_FILE_MODE)
     }
 
-    /// [`Host::replace`], for a program; who runs the old one runs on.
-    pub fn replace_program(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
-        self.replace_with(path, content, PROGRAM_MODE)
+    /// Has a program be this one, in a folder that is made where it is missing; who runs the old one runs on. Whether it
+    /// was another, or one that not all may run.
+    pub fn keep_program(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<bool> {
+        let path = path.as_ref();
+        let mode = fs::metadata(self.path(path)).map(|metadata| metadata.mode() & 0o777);
+        if mode.is_ok_and(|mode| mode == PROGRAM_MODE) && self.read(path).is_ok_and(|now| now == content) {
+            return Ok(false);
+        }
+        if let Some(folder) = path.parent() {
+            self.make_folder(folder)?;
+        }
+        self.replace_with(path, content, PROGRAM_MODE)?;
+        Ok(true)
     }
 
     /// Whatever umask the caller's caller has.

@@ -8,14 +8,14 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use doorbell_common::formats::descriptor::IpPrefix;
-use doorbell_common::formats::kata_dan::{self, Dialect, Neighbor, Nic, NotDan, SandboxId};
+use doorbell_common::formats::kata_dan::{self, KataRuntime, Neighbor, Nic, NotDan, SandboxId};
 use doorbell_common::kernel::link::{LinkName, Route};
 use doorbell_common::kernel::mac::MacAddress;
 use doorbell_common::kernel::pci::PciAddress;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const DIALECTS: [(&str, Dialect); 2] = [("go", Dialect::Go), ("rs", Dialect::Rs)];
+const DIALECTS: [(&str, KataRuntime); 2] = [("go", KataRuntime::Go), ("rs", KataRuntime::Rs)];
 
 /// All that a nic has but its VF.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +49,7 @@ fn network(ips: &[&str], routes: &[(&str, Option<&str>)], neighbors: &[(&str, &s
     }
 }
 
-fn entry(network: &Network, dialect: Dialect) -> Result<Value, String> {
+fn entry(network: &Network, dialect: KataRuntime) -> Result<Value, String> {
     let name: LinkName = "eth0".parse().unwrap();
     let mac: MacAddress = "02:00:00:00:00:01".parse().unwrap();
     let function: PciAddress = "0000:01:00.1".parse().unwrap();
@@ -133,7 +133,7 @@ fn what_a_runtime_would_leave_out_in_silence_is_refused() {
 fn what_others_wrote_stays() {
     let others = json!({ "netns": "/run/netns/a", "more": 1, "devices": [{ "name": "net1", "x": 1 }] });
     let text = serde_json::to_vec(&others).unwrap();
-    let ours = entry(&Network::default(), Dialect::Go).unwrap();
+    let ours = entry(&Network::default(), KataRuntime::Go).unwrap();
     let both = kata_dan::with(Some(&text), ours.clone()).unwrap();
     // The same interface again is in its place, not beside it.
     assert_eq!(kata_dan::with(Some(&both), ours.clone()).unwrap(), both);
@@ -155,7 +155,7 @@ fn what_others_wrote_stays() {
 
 #[test]
 fn what_is_no_dan_file_is_not_overwritten() {
-    let ours = || entry(&Network::default(), Dialect::Go).unwrap();
+    let ours = || entry(&Network::default(), KataRuntime::Go).unwrap();
     assert!(matches!(kata_dan::with(Some(b"{"), ours()), Err(NotDan::Json(_))));
     assert!(matches!(kata_dan::with(Some(b"[]"), ours()), Err(NotDan::Json(_))));
     assert!(matches!(kata_dan::with(Some(b"{\"devices\":{}}"), ours()), Err(NotDan::NoDevices)));
@@ -268,15 +268,15 @@ proptest! {
                 })
                 .collect();
             meant.sort_by_key(|(_, _, gateway)| gateway.is_some());
-            let told = if dialect == Dialect::Go { told_to_go } else { told_to_rs };
+            let told = if dialect == KataRuntime::Go { told_to_go } else { told_to_rs };
             let routes: Vec<Told> = info["routes"].as_array().unwrap().iter().map(told).collect();
             prop_assert_eq!(routes, meant);
 
             for (said, meant) in info["neighbors"].as_array().unwrap().iter().zip(&network.neighbors) {
                 // Go parses an IP address (`net.ParseIP`), runtime-rs one with a prefix (`parse_ip_cidr`).
                 let ip = match dialect {
-                    Dialect::Go => text(said, "ip_address").parse().unwrap(),
-                    Dialect::Rs => prefixed(text(said, "ip_address")).0,
+                    KataRuntime::Go => text(said, "ip_address").parse().unwrap(),
+                    KataRuntime::Rs => prefixed(text(said, "ip_address")).0,
                 };
                 prop_assert_eq!(ip, meant.ip);
                 prop_assert_eq!(text(said, "hardware_addr").parse::<MacAddress>().unwrap(), meant.mac);

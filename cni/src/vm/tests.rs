@@ -40,7 +40,7 @@ fn config(more: &Value) -> Config {
 }
 
 fn in_vm(dan_conf: Option<&str>) -> Device {
-    let vm = Vm { kata: Dialect::Go, dan_conf: dan_conf.map(str::to_owned) };
+    let vm = Vm { kata: KataRuntime::Go, dan_conf: dan_conf.map(str::to_owned) };
     Device { vm: Some(vm), ..whose::tests::device(VF) }
 }
 
@@ -61,7 +61,7 @@ fn dan(container: &str, name: &str) -> Dan {
     Dan {
         folder: FOLDER.to_owned(),
         sandbox: container.parse().unwrap(),
-        dialect: Dialect::Go,
+        dialect: KataRuntime::Go,
         name: rig::name(name),
         function: VF.parse().unwrap(),
     }

@@ -7,10 +7,12 @@ use std::path::{Component, Path};
 use std::str::FromStr;
 
 use doorbell_common::formats::descriptor::Vm;
-use doorbell_common::formats::kata_dan::{Dialect, FOLDER};
+use doorbell_common::formats::kata_dan::{FOLDER, KataRuntime};
 use doorbell_common::subdevice::{Access, Eligible};
 use schemars::JsonSchema;
 use serde::{Deserialize, de};
+
+use super::schema::form;
 
 /// Container runtimes that differ in what they take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +27,9 @@ pub enum Runtime {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Kata {
-    /// Which of its two runtimes; the stricter by default, which is Kata's own default since 4.0.
+    /// Which of its two runtimes; runtime-rs by default.
     #[serde(default)]
+    #[schemars(with = "form::KataRuntime")]
     pub runtime: KataRuntime,
     /// Its `dan_conf`, where it takes VFs by DAN files.
     #[serde(default)]
@@ -41,17 +44,6 @@ pub struct Folder(String);
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is no absolute path of a folder, such as {FOLDER}")]
 pub struct NoFolder(String);
-
-/// Kata's two runtimes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum KataRuntime {
-    /// The one in Rust, runtime-rs.
-    #[default]
-    Rs,
-    /// The one in Go.
-    Go,
-}
 
 /// As a pool names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -101,11 +93,8 @@ impl Runtime {
     #[must_use]
     pub fn vm(&self) -> Option<Vm> {
         let Self::Kata(Kata { runtime, dan_conf }) = self else { return None };
-        let kata = match runtime {
-            KataRuntime::Rs => Dialect::Rs,
-            KataRuntime::Go => Dialect::Go,
-        };
-        Some(Vm { kata, dan_conf: dan_conf.as_ref().map(ToString::to_string) })
+        let dan_conf = dan_conf.as_ref().map(ToString::to_string);
+        Some(Vm { kata: *runtime, dan_conf })
     }
 
     /// The nodes of a device that its container is handed. Kata takes every node that it is given for a device to plug

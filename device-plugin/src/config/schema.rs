@@ -126,6 +126,15 @@ pub(super) mod form {
         Mdev,
     }
 
+    /// Kata's two runtimes: in Rust and in Go.
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "kebab-case", inline)]
+    #[expect(dead_code, reason = "it is a form, and no value")]
+    pub(in crate::config) enum KataRuntime {
+        Rs,
+        Go,
+    }
+
     /// What confines a device's DMA.
     #[derive(JsonSchema)]
     #[schemars(rename_all = "kebab-case", inline)]

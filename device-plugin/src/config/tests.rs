@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use doorbell_common::fault::dice::Dice;
 use proptest::prelude::*;
 
+use doorbell_common::formats::kata_dan::KataRuntime;
+
 use super::*;
 
 const GOOD: &str = "\

@@ -4,11 +4,10 @@
 use std::io::ErrorKind;
 
 use doorbell_common::error::chain;
+use doorbell_common::formats::kata_dan::KataRuntime;
 use doorbell_common::host::Host;
 use serde::Deserialize;
 use toml::{Table, Value};
-
-use crate::config::KataRuntime;
 
 /// Where each runtime looks, by Kata's sources (`kata-types/src/config/default.rs`, `katautils/config-settings.go.in`) and
 /// kata-deploy.

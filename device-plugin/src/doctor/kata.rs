@@ -1,19 +1,20 @@
 //! What Kata's two runtimes ask of their configuration and of the host before a VF gets into a VM, by their sources (4.1).
 
 use doorbell_common::error::chain;
+use doorbell_common::formats::kata_dan::KataRuntime;
 use doorbell_common::host::Host;
 use doorbell_common::kernel::vfio::{self, Way};
 use doorbell_common::kernel::{iommu, pci};
+use doorbell_common::kubelet::podresources::SOCKET;
 
 use super::Finding;
 use super::configuration::{self, Configuration, NO_PORT, Vmm};
-use crate::config::{Config, Kata, KataRuntime, Runtime};
+use crate::config::{Config, Kata, Runtime};
 
 const ROOT_PORT: &str = "root-port";
 /// Of a hypervisor.
 const MOST_ROOT_PORTS: u32 = 16;
 const GUEST_KERNEL: &str = "guest-kernel";
-const KUBELET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 const QEMU: &str = "qemu";
 /// Cloud Hypervisor.
 const CLH: &str = "clh";
@@ -59,7 +60,7 @@ pub(super) fn examine(
     for runtime in
         runtimes.into_iter().filter(is_asked).filter(|runtime| file.is_some() && !has(&files, *runtime))
     {
-        let found = format!("pools are for {}, whose configuration this is not", named(runtime));
+        let found = format!("pools are for {runtime}, whose configuration this is not");
         let mend = "give the configuration of that one, or set `kata.runtime` of the pools";
         findings.push(Finding::failed("configuration", file.unwrap_or_default(), found, mend));
     }
@@ -91,13 +92,6 @@ fn absent(usual: &str) -> Finding {
     Finding::failed("configuration", usual, "none of the usual files of Kata's configuration is there", mend)
 }
 
-fn named(runtime: KataRuntime) -> &'static str {
-    match runtime {
-        KataRuntime::Rs => "Kata's runtime-rs",
-        KataRuntime::Go => "Kata's Go runtime",
-    }
-}
-
 fn pools(config: Option<&Config>) -> Vec<&Kata> {
     let pools = config.into_iter().flat_map(|config| &config.pools);
     let kata =
@@ -120,7 +114,7 @@ impl Asked {
 
 /// A handler of containerd's may name another file than the usual one.
 fn whose(found: &Configuration, is_given: bool) -> Finding {
-    let whose = format!("of {}", named(found.runtime));
+    let whose = format!("of {}", found.runtime);
     let unless =
         if is_given { "" } else { ", unless containerd's `ConfigPath` for its handler is another file" };
     Finding::passed("configuration", &found.path, whose + unless)
@@ -162,7 +156,7 @@ fn hypervisor(found: &Configuration) -> Finding {
     if can.contains(&name.as_str()) {
         return Finding::passed("hypervisor", rests_on, name);
     }
-    let what = format!("{} plugs no VF into a VM of {name}", named(found.runtime));
+    let what = format!("{} plugs no VF into a VM of {name}", found.runtime);
     Finding::failed("hypervisor", rests_on, what, format!("use a configuration with {}", can.join(" or ")))
 }
 
@@ -235,7 +229,7 @@ fn pod_resources(host: &Host, found: &Configuration) -> Option<Finding> {
     }
     let (rests_on, socket) =
         (key(found, "runtime", "pod_resource_api_sock"), &found.own.pod_resource_api_sock);
-    let mend = format!("set pod_resource_api_sock = \"{KUBELET}\", or where the kubelet has it");
+    let mend = format!("set pod_resource_api_sock = \"{SOCKET}\", or where the kubelet has it");
     Some(if socket.is_empty() {
         let what = "not set: Kata does not learn which devices a pod has, and plugs none";
         Finding::failed("pod-resources", rests_on, what, mend)
@@ -356,15 +350,19 @@ fn dan_conf(found: &Configuration, asked: &Asked) -> Finding {
 }
 
 fn iommu(host: &Host) -> Finding {
-    const GROUPS: &str = "/sys/kernel/iommu_groups";
-    match host.list(GROUPS) {
+    match host.list(iommu::GROUPS) {
         Ok(groups) if !groups.is_empty() => {
-            Finding::passed("iommu", GROUPS, format!("{} groups", groups.len()))
+            Finding::passed("iommu", iommu::GROUPS, format!("{} groups", groups.len()))
         }
         Ok(_) => {
             let mend = "switch the IOMMU on: in the firmware, and by intel_iommu=on for the kernel of an Intel machine";
-            Finding::failed("iommu", GROUPS, "no group: nothing confines a VF, and none is advertised", mend)
+            Finding::failed(
+                "iommu",
+                iommu::GROUPS,
+                "no group: nothing confines a VF, and none is advertised",
+                mend,
+            )
         }
-        Err(error) => Finding::noted("iommu", GROUPS, chain(&error)),
+        Err(error) => Finding::noted("iommu", iommu::GROUPS, chain(&error)),
     }
 }

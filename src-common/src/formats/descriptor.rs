@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::kata_dan::Dialect;
+use super::kata_dan::KataRuntime;
 use crate::doorbell::Granularity;
 use crate::host::{self, Host, HostError};
 use crate::isolation::Class;
@@ -184,7 +184,7 @@ pub struct Device {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Vm {
     /// Which of Kata's runtimes makes it.
-    pub kata: Dialect,
+    pub kata: KataRuntime,
     /// The folder where that runtime reads DAN files; absent where it takes no VF by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dan_conf: Option<String>,

@@ -28,13 +28,14 @@ const LINK: u8 = 253;
 /// More than any runtime's ids, and short enough to be a file's name with what is put behind it.
 const ID_LENGTH: usize = 128;
 
-/// Which of Kata's runtimes reads the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Kata's two runtimes, which read the file apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Dialect {
+pub enum KataRuntime {
     /// The one in Go.
     Go,
-    /// The one in Rust, runtime-rs.
+    /// The one in Rust, runtime-rs: Kata's own default since 4.0, and the stricter.
+    #[default]
     Rs,
 }
 
@@ -81,7 +82,7 @@ pub struct Neighbor {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{dialect} can't be told of the route to {route}: {why}")]
 pub struct Unsayable {
-    dialect: Dialect,
+    dialect: KataRuntime,
     route: String,
     why: &'static str,
 }
@@ -116,7 +117,7 @@ impl SandboxId {
 
 impl Nic<'_> {
     /// Its entry among the file's devices, as that runtime understands it.
-    pub fn entry(&self, dialect: Dialect) -> Result<Value, Unsayable> {
+    pub fn entry(&self, dialect: KataRuntime) -> Result<Value, Unsayable> {
         let mut routes: Vec<&Route> = self.routes.iter().collect();
         // Kata's agent adds them in this order, and a gateway has to be within reach.
         routes.sort_by_key(|route| route.gateway.is_some());
@@ -144,17 +145,17 @@ const DEVICES: &str = "devices";
 const NETNS: &str = "netns";
 
 impl Neighbor {
-    fn said(&self, dialect: Dialect) -> Value {
+    fn said(&self, dialect: KataRuntime) -> Value {
         let ip = match (dialect, self.ip) {
-            (Dialect::Go, ip) => ip.to_string(),
-            (Dialect::Rs, ip @ IpAddr::V4(_)) => format!("{ip}/32"),
-            (Dialect::Rs, ip @ IpAddr::V6(_)) => format!("{ip}/128"),
+            (KataRuntime::Go, ip) => ip.to_string(),
+            (KataRuntime::Rs, ip @ IpAddr::V4(_)) => format!("{ip}/32"),
+            (KataRuntime::Rs, ip @ IpAddr::V6(_)) => format!("{ip}/128"),
         };
         json!({ "ip_address": ip, "hardware_addr": self.mac.to_string(), "state": PERMANENT, "flags": 0 })
     }
 }
 
-fn said(route: &Route, dialect: Dialect) -> Result<Value, Unsayable> {
+fn said(route: &Route, dialect: KataRuntime) -> Result<Value, Unsayable> {
     let Route { destination: (ip, prefix), gateway, priority, mtu, mss, table, scope } = *route;
     let refused = |why| Unsayable { dialect, route: route.to_string(), why };
     if priority.is_some() {
@@ -166,26 +167,26 @@ fn said(route: &Route, dialect: Dialect) -> Result<Value, Unsayable> {
     if table.is_some() {
         return Err(refused("it is of a table of its own"));
     }
-    if mtu.is_some() && dialect == Dialect::Go {
+    if mtu.is_some() && dialect == KataRuntime::Go {
         return Err(refused("it has an MTU of its own"));
     }
     if gateway.is_some_and(|gateway| gateway.is_ipv4() != ip.is_ipv4()) {
         return Err(refused("its gateway is of the other family"));
     }
     let is_default = prefix == 0;
-    if is_default && gateway.is_none() && dialect == Dialect::Rs {
+    if is_default && gateway.is_none() && dialect == KataRuntime::Rs {
         return Err(refused("nothing says its family without a gateway"));
     }
     let dest = if is_default { String::new() } else { format!("{ip}/{prefix}") };
     let gateway_text = match (dialect, gateway) {
         (_, Some(gateway)) => gateway.to_string(),
         // The family is that of the gateway, and IPv6 where there is none; the kernel takes this one for none.
-        (Dialect::Go, None) if ip.is_ipv4() => Ipv4Addr::UNSPECIFIED.to_string(),
+        (KataRuntime::Go, None) if ip.is_ipv4() => Ipv4Addr::UNSPECIFIED.to_string(),
         (_, None) => String::new(),
     };
     let scope = scope.unwrap_or(if gateway.is_some() { 0 } else { LINK });
     let mut said = json!({ "dest": dest, "gateway": gateway_text, "source": "", "scope": scope, "flags": 0 });
-    if dialect == Dialect::Rs {
+    if dialect == KataRuntime::Rs {
         said["mtu"] = json!(mtu.unwrap_or_default());
     }
     Ok(said)
@@ -249,7 +250,7 @@ fn devices(file: &mut Map<String, Value>) -> Result<&mut Vec<Value>, NotDan> {
     file.get_mut(DEVICES).and_then(Value::as_array_mut).ok_or(NotDan::NoDevices)
 }
 
-impl fmt::Display for Dialect {
+impl fmt::Display for KataRuntime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Go => "Kata's Go runtime",

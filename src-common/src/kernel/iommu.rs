@@ -9,7 +9,8 @@ use crate::host::{self, Host};
 
 use super::pci::{self, PciAddress};
 
-const GROUPS: &str = "/sys/kernel/iommu_groups";
+/// Folder of all groups, by number.
+pub const GROUPS: &str = "/sys/kernel/iommu_groups";
 /// PCI class 06xx: bridges. They pass DMA on and have no driver that could be handed out.
 const CLASS_BRIDGE: u32 = 0x06;
 
