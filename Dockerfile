@@ -8,6 +8,7 @@ RUN cargo build --release --locked --package doorbell-device-plugin --package do
 
 FROM scratch
 LABEL org.opencontainers.image.title="doorbell" \
+      org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.description="VF-backed virtio sub-devices for pods, their doorbells proven" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /out/ /usr/bin/

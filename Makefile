@@ -1,6 +1,6 @@
 # Doorbell's commands. They run as root on Debian 12 with a Rust toolchain, install what else they need and say so.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kata test test-kata soak fuzz check testbed shell linker python
+.PHONY: help demo demo-kata test test-kata soak fuzz check testbed shell linker packaging
 
 # One profile for all that is tested or demonstrated, so that nothing is compiled twice.
 PROFILE := --profile testbed
@@ -16,7 +16,7 @@ demo-kata: linker ## the same for Kata: VMs of two pods ring the doorbells of th
 	cargo build --workspace --all-targets $(PROFILE)
 	$${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/testbed/doorbell-demo kata
 
-test: linker python ## every test; those that need VFs boot the testbed
+test: linker packaging ## every test; those that need VFs boot the testbed
 	cargo test --workspace --all-targets $(PROFILE)
 	cargo test --workspace --doc $(PROFILE)
 
@@ -46,8 +46,11 @@ testbed: linker ## build the testbed (QEMU, kernel, guest root) and cache it
 shell: linker ## a shell in the testbed, for a person; leaving it powers off
 	cargo run $(PROFILE) --package e2e-testbed -- shell
 
-# Helm's own engine, by which the chart is tested, comes with a package of PyPI's in an environment of its own.
-python:
+# Helm's own engine, by which the chart is tested, comes with a package of PyPI's in an environment of its own; buildah
+# makes the image.
+packaging:
+	@command -v buildah >/dev/null || { echo "installing by apt: buildah"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends buildah; }
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "installing by apt: python3-venv"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends python3-venv; }
 

@@ -23,8 +23,17 @@ use crate::netdev::{self, Found, Wanted};
 use crate::vm::{self, Plug};
 use crate::{device, status, vf, whose};
 
-/// Wires the pod's devices; gives the result document.
-pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<String, Failure> {
+/// What came of an ADD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// The result.
+    pub document: String,
+    /// How many devices were wired.
+    pub devices: usize,
+}
+
+/// Wires the pod's devices.
+pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<Added, Failure> {
     let Some(pod) = &call.pod else {
         return Err(Failure::new(
             code::BAD_ENVIRONMENT,
@@ -70,7 +79,7 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
     for ((hold, device), ((proof, found), plug)) in holds.iter_mut().zip(&verified).zip(shown) {
         interfaces.push(wiring.wire(hold, device, proof, found.as_ref(), plug.as_ref())?);
     }
-    let result = match chain {
+    let document = match chain {
         Chain::Untouched(previous) => previous,
         Chain::Added(previous) => {
             let netdevs = interfaces.into_iter().zip(&netdevs).filter(|(_, found)| found.is_some());
@@ -81,7 +90,7 @@ pub fn add(host: &Host, call: &Call, config: &Config, stdin: &[u8]) -> Result<St
     };
     lease.into_iter().for_each(Lease::keep);
     holds.into_iter().for_each(Hold::keep);
-    Ok(result)
+    Ok(Added { document, devices: verified.len() })
 }
 
 fn each<T, U>(items: &[T], step: impl FnMut(&T) -> Result<U, Failure>) -> Result<Vec<U>, Failure> {

@@ -22,7 +22,7 @@ pub fn verify(host: &Host, device: &Device, page: u64) -> Result<Eligible, Failu
     let refused = |why: String| {
         Failure::new(NOT_ELIGIBLE, format!("device {} may not be wired", device.id)).with_details(why)
     };
-    let eligible = device.subject().examine(host, page).map_err(|reasons| refused(reasons.join("; ")))?;
+    let eligible = device.subject().examine(host, page).map_err(|reasons| refused(reasons.to_string()))?;
     if eligible.id != device.id {
         return Err(refused(format!("it is {}", eligible.id)));
     }

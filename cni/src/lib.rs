@@ -30,6 +30,9 @@ pub mod vf;
 pub mod vm;
 pub mod whose;
 
+use std::time::Instant;
+
+use doorbell_common::calls;
 use doorbell_common::formats::cni::VersionReply;
 use doorbell_common::host::Host;
 
@@ -44,16 +47,34 @@ pub fn answer(
     variable: impl Fn(&str) -> Option<String>,
     stdin: &[u8],
 ) -> Result<Option<String>, Failure> {
+    let began = Instant::now();
     let call = Call::parse(variable)?;
     let version = || config::version(stdin, call.verb);
     let parse = || Config::parse(stdin, call.verb, &call.args);
     match call.verb {
-        Verb::Add => return add::add(host, &call, &parse()?, stdin).map(Some),
+        Verb::Add => {
+            let added = parse().and_then(|config| add::add(host, &call, &config, stdin));
+            tally(host, "ADD", began, added.as_ref().map(|added| added.devices));
+            return added.map(|added| Some(added.document));
+        }
         Verb::Version => return Ok(Some(VersionReply::ours().document())),
         Verb::Check => check::check(host, &call, &parse()?, stdin),
-        Verb::Del => version().and_then(|()| del::del(host, &call, stdin)),
+        Verb::Del => {
+            let deleted = version().and_then(|()| del::del(host, &call, stdin));
+            tally(host, "DEL", began, deleted.as_ref().copied());
+            deleted.map(drop)
+        }
         Verb::Gc => version().and_then(|()| gc::gc(host, &call, stdin)),
         Verb::Status => version().and_then(|()| status::status(host, &call, stdin)),
     }
     .map(|()| None)
+}
+
+/// Counts a call that was about devices of ours, or failed; the others, every pod's of the node, are not ours to tell of.
+fn tally(host: &Host, verb: &str, began: Instant, devices: Result<usize, &Failure>) {
+    match devices {
+        Ok(0) => {}
+        Ok(_) => calls::count(host, verb, 0, began.elapsed()),
+        Err(failure) => calls::count(host, verb, failure.code, began.elapsed()),
+    }
 }

@@ -23,6 +23,7 @@ use crate::config::PoolName;
 use crate::guard::{self, Refusal};
 use crate::inventory::{Inventory, Pool};
 use crate::listening::Listening;
+use crate::metrics::Counts;
 use crate::preferred;
 
 /// One pool's service; the inventory behind it changes as a whole.
@@ -33,6 +34,7 @@ pub struct PoolService {
     resource: String,
     inventory: watch::Receiver<Arc<Inventory>>,
     listening: Listening,
+    counts: Counts,
     closing: CancellationToken,
 }
 
@@ -51,7 +53,13 @@ impl PoolService {
         listening: Listening,
         closing: CancellationToken,
     ) -> Self {
-        Self { host, name, resource, inventory, listening, closing }
+        Self { host, name, resource, inventory, listening, counts: Counts::default(), closing }
+    }
+
+    /// What it is asked is counted there.
+    #[must_use]
+    pub fn counted(self, counts: Counts) -> Self {
+        Self { counts, ..self }
     }
 
     /// What is advertised now.
@@ -129,6 +137,7 @@ impl DevicePlugin for PoolService {
         let answer = |ids: &[String]| {
             let answer = allocate::answer(&self.host, &inventory, &self.name, ids);
             let devices = ids.join(",");
+            self.counts.allocated(&self.name, answer.is_ok());
             match &answer {
                 Ok(_) => info!(pool = %self.name, devices, "allocated"),
                 Err(refusal) => warn!(pool = %self.name, devices, %refusal, "not allocated"),
@@ -145,8 +154,9 @@ impl DevicePlugin for PoolService {
         &self,
         request: Request<PreStartContainerRequest>,
     ) -> Result<Response<PreStartContainerResponse>, Status> {
-        guard::may_start(&self.host, &self.inventory(), &self.name, &request.get_ref().devices_ids)
-            .inspect_err(|refusal| warn!(pool = %self.name, %refusal, "container not started"))
+        let may = guard::may_start(&self.host, &self.inventory(), &self.name, &request.get_ref().devices_ids);
+        self.counts.started(&self.name, may.is_ok());
+        may.inspect_err(|refusal| warn!(pool = %self.name, %refusal, "container not started"))
             .map_err(|refusal| status(&refusal))?;
         Ok(Response::new(PreStartContainerResponse {}))
     }

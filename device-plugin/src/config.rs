@@ -3,6 +3,7 @@
 //! YAML, `apiVersion: doorbell.dev/v1`. Every field is a type that parses itself, unknown fields are refused, and an
 //! error names the file, the line and the field: `pools.yaml:7: pools[0].select.pciAddresses[1]: `01:00` is no …`.
 
+mod log_level;
 mod names;
 mod node;
 mod pf;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use self::pool::{Contradiction, PoolFields};
 
+pub use log_level::LogLevel;
 pub use names::{DriverName, PoolName, ResourcePrefix};
 pub use node::NodePermissions;
 pub use pf::{PfName, PfSelector, RootDevice};
@@ -43,6 +45,8 @@ pub struct Config {
     pub containerd_config: Option<String>,
     /// How the kubelet comes to know of the pools; by its socket by default.
     pub registration: Registration,
+    /// How much is logged; what changes, by default.
+    pub log_level: LogLevel,
     /// In order of precedence: a sub-device that two pools select goes to the first. Names are unique.
     pub pools: Vec<Pool>,
 }
@@ -61,6 +65,8 @@ struct File {
     containerd_config: Option<String>,
     #[serde(default)]
     registration: Registration,
+    #[serde(default)]
+    log_level: LogLevel,
     pools: Vec<PoolFields>,
 }
 
@@ -120,8 +126,8 @@ impl Config {
             }
             parsed
         });
-        let File { resource_prefix, cdi, containerd_config, registration, pools: fields, .. } = parsed
-            .map_err(|error| {
+        let File { resource_prefix, cdi, containerd_config, registration, log_level, pools: fields, .. } =
+            parsed.map_err(|error| {
                 let line = error.location().map_or(1, |location| location.line());
                 invalid(line, field, message(&error))
             })?;
@@ -133,7 +139,7 @@ impl Config {
             })?;
             pools.push(pool);
         }
-        Ok(Self { resource_prefix, cdi, containerd_config, registration, pools })
+        Ok(Self { resource_prefix, cdi, containerd_config, registration, log_level, pools })
     }
 
     /// The pool of that name.

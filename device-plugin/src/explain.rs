@@ -15,7 +15,7 @@ use doorbell_common::host::Host;
 use doorbell_common::isolation::Refusal;
 use doorbell_common::kernel::vfio::{self, Way};
 use doorbell_common::kernel::{memory, pci, process};
-use doorbell_common::subdevice::{Access, DeviceId, Effective, Eligible, Parent, VirtualFunction};
+use doorbell_common::subdevice::{Access, DeviceId, Effective, Eligible, Parent, Reasons, VirtualFunction};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, PfLinkDown};
@@ -48,7 +48,7 @@ struct Found {
     id: DeviceId,
     parent: Parent,
     access: Access,
-    device: Result<Eligible, Vec<String>>,
+    device: Result<Eligible, Reasons>,
 }
 
 /// Explains the sub-device `id`. Without a config no pool selects anything.
@@ -129,7 +129,7 @@ fn find(
 /// What keeps it from its consumer, or how that drives it, where the steps before did not tell.
 fn as_a_whole(found: &Found, checks: &mut Checks) {
     let Found { parent, access, device, .. } = found;
-    let outcome = device.as_ref().map_err(|reasons| reasons.join("; "));
+    let outcome = device.as_ref();
     let rests_on = format_args!("sysfs of {parent} and of what stands on it, /dev");
     // Kept for its place in the list, like all that follow.
     let _ = checks.step("access", rests_on, outcome, |device| {

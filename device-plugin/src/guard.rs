@@ -105,7 +105,7 @@ pub fn verified<'a>(
         let unknown = || Refusal::Unknown { resource: pool.resource.clone(), id: id.clone() };
         let device = id.parse().ok().and_then(|id: DeviceId| pool.devices.get(&id)).ok_or_else(unknown)?;
         if let Some(why) = pool.unhealthy.get(&device.id) {
-            return Err(Refusal::Unhealthy { id: device.id.clone(), why: why.clone() });
+            return Err(Refusal::Unhealthy { id: device.id.clone(), why: why.to_string() });
         }
         let changed = |what| Refusal::Changed { id: device.id.clone(), what };
         still_true(host, device, inventory.page).map_err(changed)?;
@@ -152,7 +152,7 @@ pub fn may_start(host: &Host, inventory: &Inventory, name: &PoolName, ids: &[Str
 }
 
 fn still_true(host: &Host, device: &Eligible, page: u64) -> Result<(), String> {
-    let now = device.subject().examine(host, page).map_err(|reasons| reasons.join("; "))?;
+    let now = device.subject().examine(host, page).map_err(|reasons| reasons.to_string())?;
     if now.driver != device.driver {
         let [was, is] = [&device.driver, &now.driver].map(|driver| driver.as_deref().unwrap_or("no driver"));
         return Err(format!("it was on {was} and is on {is}"));

@@ -1,5 +1,7 @@
 //! What is answered by HTTP: `/metrics` to Prometheus, `/healthz` and `/readyz` to the kubelet's probes.
 
+mod address;
+
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use doorbell_common::host::Host;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +21,8 @@ use crate::config::PoolName;
 use crate::inventory::Inventory;
 use crate::listening::Listening;
 use crate::metrics::{self, Counts};
+
+pub use address::{BadAddress, HttpAddress};
 
 /// What answers are made of.
 #[derive(Clone)]
@@ -30,6 +35,7 @@ struct Known {
 /// Answers who asks, until `closing`.
 pub async fn serve(
     listener: TcpListener,
+    host: Host,
     counts: Counts,
     inventory: watch::Receiver<Arc<Inventory>>,
     listening: Listening,
@@ -37,7 +43,7 @@ pub async fn serve(
 ) -> Result<()> {
     listener.set_nonblocking(true).context("listen for HTTP")?;
     let listener = tokio::net::TcpListener::from_std(listener).context("listen for HTTP")?;
-    let registry = Arc::new(metrics::registry(&counts, inventory.clone()));
+    let registry = Arc::new(metrics::registry(&host, &counts, inventory.clone()));
     let app = Router::new()
         .route("/metrics", get(page))
         // Who answers, runs.

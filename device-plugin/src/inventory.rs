@@ -4,10 +4,11 @@ mod keep;
 pub mod news;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use doorbell_common::formats::cdi::Spec;
 use doorbell_common::host::Host;
-use doorbell_common::subdevice::{DeviceId, Eligible, Parent};
+use doorbell_common::subdevice::{DeviceId, Eligible, Kind, Parent, Reasons};
 
 use crate::config::{
     self, AllocationPolicy, Config, NodePermissions, PoolName, Registration, ResourcePrefix, Runtime,
@@ -51,9 +52,9 @@ pub struct Pool {
     /// Devices that are advertised, by id.
     pub devices: BTreeMap<DeviceId, Eligible>,
     /// Those of them that are not healthy now, with the reason.
-    pub unhealthy: BTreeMap<DeviceId, String>,
+    pub unhealthy: BTreeMap<DeviceId, Reasons>,
     /// Devices that the pool selects and that are not advertised, with the reason.
-    pub refused: BTreeMap<DeviceId, String>,
+    pub refused: BTreeMap<DeviceId, Reasons>,
 }
 
 /// The inventory of a survey, its isolation confirmed first.
@@ -95,7 +96,7 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Invento
         for (id, device) in survey.sub_devices(host, &parent, driven, page) {
             match device {
                 Ok(eligible) => drop(pool.devices.insert(id, eligible)),
-                Err(reasons) => drop(pool.refused.insert(id, reasons.join("; "))),
+                Err(reasons) => drop(pool.refused.insert(id, reasons)),
             }
         }
     }
@@ -118,14 +119,14 @@ impl Inventory {
     }
 
     /// Adds reasons for which devices are not to be used now to those that they have.
-    pub fn mark(&mut self, reasons: &BTreeMap<DeviceId, String>) {
+    pub fn mark(&mut self, kind: Kind, reasons: &BTreeMap<DeviceId, String>) {
         for pool in self.pools.values_mut() {
             for (id, reason) in reasons.iter().filter(|(id, _)| pool.devices.contains_key(*id)) {
-                let all = pool.unhealthy.entry(id.clone()).or_default();
-                if !all.is_empty() {
-                    all.push_str("; ");
+                let more = Reasons::from(kind.because(reason));
+                match pool.unhealthy.entry(id.clone()) {
+                    Entry::Vacant(none) => drop(none.insert(more)),
+                    Entry::Occupied(mut all) => all.get_mut().add(&more),
                 }
-                all.push_str(reason);
             }
         }
     }

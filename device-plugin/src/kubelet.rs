@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{PoolName, Registration};
 use crate::inventory::Inventory;
 use crate::listening::Listening;
+use crate::metrics::Counts;
 use crate::tasks::together;
 
 use pool::ServedPool;
@@ -30,13 +31,14 @@ pub async fn serve(
     host: Host,
     inventory: watch::Receiver<Arc<Inventory>>,
     listening: Listening,
+    counts: Counts,
     closing: CancellationToken,
 ) -> Result<()> {
     let (generation, generations) = watch::channel(0_u64);
     let mut tasks = JoinSet::new();
     let watched = folder::Watched::arm(&host)?;
     tasks.spawn(folder::keep(host.clone(), watched, generation, closing.clone()));
-    tasks.spawn(pools(host, inventory, listening, generations, closing.clone()));
+    tasks.spawn(pools(host, inventory, listening, counts, generations, closing.clone()));
     together(tasks, &closing).await
 }
 
@@ -51,6 +53,7 @@ async fn pools(
     host: Host,
     mut inventory: watch::Receiver<Arc<Inventory>>,
     listening: Listening,
+    counts: Counts,
     generations: watch::Receiver<u64>,
     closing: CancellationToken,
 ) -> Result<()> {
@@ -73,8 +76,9 @@ async fn pools(
             let (name, resource) = (name.clone(), pool.resource.clone());
             let one = Served { resource: resource.clone(), way, removed: removed.clone() };
             served.insert(name.clone(), one);
-            let (host, inventory, listening) = (host.clone(), inventory.clone(), listening.clone());
-            let pool = ServedPool { host, name, resource, way, inventory, listening };
+            let (host, inventory) = (host.clone(), inventory.clone());
+            let (listening, counts) = (listening.clone(), counts.clone());
+            let pool = ServedPool { host, name, resource, way, inventory, listening, counts };
             tasks.spawn(pool.keep(generations.clone(), removed, closing.clone()));
         }
         tokio::select! {

@@ -10,6 +10,7 @@ use anyhow::Result;
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
 use doorbell_common::kernel::netlink::Heard;
+use doorbell_common::subdevice::Kind;
 use futures_util::Stream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -21,6 +22,7 @@ use crate::heard::Uevents;
 use crate::inventory::{Inventory, news};
 use crate::links::{self, Links};
 use crate::look::{Cause, Seen};
+use crate::metrics::Counts;
 use crate::publish;
 use crate::strangers::Strangers;
 
@@ -45,6 +47,8 @@ pub struct Live<S> {
     pub strangers: watch::Receiver<Strangers>,
     /// Links of PFs.
     pub links: Links,
+    /// Where looks are counted.
+    pub counts: Counts,
 }
 
 impl<S: Stream<Item = Result<Heard>> + Unpin> Live<S> {
@@ -74,7 +78,9 @@ impl<S: Stream<Item = Result<Heard>> + Unpin> Live<S> {
             };
             if let Some(cause) = cause {
                 let cause = cause.with(failed.take());
-                match self.seen.next(&self.host, &cause, self.page).await {
+                let next = self.seen.next(&self.host, &cause, self.page).await;
+                self.counts.rescanned(!matches!(cause, Cause::Touched(_)), next.is_ok());
+                match next {
                     Ok(seen) => {
                         self.seen = seen;
                         self.links.follow(self.seen.config());
@@ -97,8 +103,8 @@ impl<S: Stream<Item = Result<Heard>> + Unpin> Live<S> {
     pub fn inventory(&mut self) -> Inventory {
         let mut now = self.seen.inventory.clone();
         let down = links::down(&self.host, self.seen.config(), &now);
-        now.mark(&down);
-        now.mark(&self.strangers.borrow_and_update());
+        now.mark(Kind::Link, &down);
+        now.mark(Kind::Stranger, &self.strangers.borrow_and_update());
         now
     }
 

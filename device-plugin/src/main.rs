@@ -1,19 +1,21 @@
 //! The command line. Exit codes: 0 done, 1 failed while at work, 2 not started because arguments or config are wrong.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use doorbell_common::formats::descriptor;
 use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
 use doorbell_device_plugin::config::{self, Config, ConfigError};
+use doorbell_device_plugin::http::HttpAddress;
+use doorbell_device_plugin::logs::{LogFormat, Logs};
 use doorbell_device_plugin::prover;
-use doorbell_device_plugin::{doctor, explain, install, run, scan};
+use doorbell_device_plugin::run::Settings;
+use doorbell_device_plugin::{doctor, explain, given, install, run, scan};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
 /// Gives pods VF-backed virtio sub-devices whose doorbell is proven.
 #[derive(Parser)]
@@ -30,9 +32,13 @@ enum Command {
         /// The config file.
         #[arg(long, default_value = "/etc/doorbell/config.yaml")]
         config: PathBuf,
-        /// Where `/metrics`, `/healthz` and `/readyz` are answered, for example 127.0.0.1:9117; not at all unless given.
+        /// Where `/metrics`, `/healthz` and `/readyz` are answered, for example 127.0.0.1:9117, or :9117 for every address;
+        /// not at all unless given.
         #[arg(long)]
-        metrics: Option<SocketAddr>,
+        metrics: Option<HttpAddress>,
+        /// How a line of the log is written. How much is logged, `logLevel` of the config says.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
     },
     /// Opens device nodes for a `run` that may open none, when it asks. Needs no config and changes nothing.
     Prove,
@@ -85,6 +91,8 @@ enum Command {
         #[arg(long, default_value = "/opt/cni/bin")]
         from: PathBuf,
     },
+    /// Shows, in a container, which devices it was given, and whether their nodes open. Exit code 1 if one does not.
+    Given,
     /// Prints what `scan` and `explain` read of this host, as one text for a bug report; `--root` takes it back.
     Capture {
         #[command(flatten)]
@@ -121,28 +129,26 @@ enum ExplainOutput {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
-
-    match work(arguments.command) {
+    let command = Arguments::parse().command;
+    let logs = Logs::begin(match command {
+        Command::Run { log_format, .. } => log_format,
+        _ => LogFormat::Text,
+    });
+    match work(command, logs) {
         Ok(code) => code,
         Err(error) => failed(&error),
     }
 }
 
-fn work(command: Command) -> Result<ExitCode> {
+fn work(command: Command, logs: Logs) -> Result<ExitCode> {
     match command {
-        Command::Run { config: file, metrics } => {
+        Command::Run { config: file, metrics, .. } => {
             let config = Config::load(&file)?;
             let Root { host, page, .. } = Root::this()?;
+            let http = metrics.map(HttpAddress::listen).transpose()?;
+            let settings = Settings { host, file, config, page, http, logs: Some(logs) };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run::run(host, file, config, page, metrics))?;
+            runtime.block_on(run::run(settings))?;
         }
         Command::Prove => match prover::serve(&Root::this()?.host)? {},
         Command::Scan { subject, output } => {
@@ -181,6 +187,14 @@ fn work(command: Command) -> Result<ExitCode> {
         }
         Command::UninstallCni { from } => {
             install::uninstall(&Root::this()?.host, &from).context("uninstall the CNI binary")?;
+        }
+        Command::Given => {
+            let folder = std::env::var(descriptor::ENV).ok();
+            let given = given::given(&Root::this()?.host, folder.as_deref())?;
+            print(&given.text)?;
+            if !given.ok {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Capture { subject } => {
             let (root, config) = subject.open()?;

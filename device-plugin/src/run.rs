@@ -1,6 +1,6 @@
 //! The command `run`: prepare, list, publish, then serve until told to stop.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,28 +22,38 @@ use crate::inventory::news;
 use crate::links::Links;
 use crate::listening::Listening;
 use crate::live::Live;
+use crate::logs::Logs;
 use crate::look::Seen;
 use crate::metrics::Counts;
 use crate::publish::{self, renew};
 use crate::strangers::{self, Strangers};
 use crate::tasks::together;
-use crate::{http, kubelet, reload};
+use crate::{kubelet, logs, reload};
 
-/// Runs the plugin until SIGTERM or SIGINT. `config` is what `file` said at the start; `page` is the page size.
-/// Who reads the metrics connects to `metrics`, if that is given.
-pub async fn run(
-    host: Host,
-    file: PathBuf,
-    config: Config,
-    page: u64,
-    metrics: Option<SocketAddr>,
-) -> Result<()> {
-    let metrics = metrics.map(listen_at).transpose()?;
+/// What the plugin runs with.
+#[derive(Debug)]
+pub struct Settings {
+    /// The host.
+    pub host: Host,
+    /// The config file.
+    pub file: PathBuf,
+    /// What it said at the start.
+    pub config: Config,
+    /// The page size, in bytes.
+    pub page: u64,
+    /// Where HTTP is answered, if anywhere.
+    pub http: Option<TcpListener>,
+    /// The log whose level follows the config, if any does.
+    pub logs: Option<Logs>,
+}
+
+/// Runs the plugin until SIGTERM or SIGINT.
+pub async fn run(settings: Settings) -> Result<()> {
     // Installed first, so that a signal during a slow prepare is not lost.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let closing = CancellationToken::new();
     // Uevents are listened to before the first look: what happens after that is heard.
-    let running = serve(host, file, config, page, metrics, listen(), closing.clone());
+    let running = serve(settings, listen(), closing.clone());
     tokio::pin!(running);
     tokio::select! {
         ended = &mut running => return ended,
@@ -58,14 +68,11 @@ pub async fn run(
 ///
 /// Registration comes last: the kubelet fails re-admitted pods whose device is missing from the first list.
 pub async fn serve(
-    host: Host,
-    file: PathBuf,
-    config: Config,
-    page: u64,
-    metrics: Option<TcpListener>,
+    settings: Settings,
     uevents: BoxStream<'static, Result<Heard>>,
     closing: CancellationToken,
 ) -> Result<()> {
+    let Settings { host, file, config, page, http, logs } = settings;
     let config = Arc::new(config);
     let seen = Seen::first(&host, Arc::clone(&config), page).await.context("take the inventory")?;
     let mut links = Links::default();
@@ -73,29 +80,43 @@ pub async fn serve(
     let uevents = Uevents::of(uevents);
     let (config, configs) = watch::channel(config);
     let (strangers, seen_strangers) = watch::channel(Strangers::new());
-    let mut live =
-        Live { host: host.clone(), page, seen, uevents, configs, strangers: seen_strangers, links };
+    let (counts, listening) = (Counts::default(), Listening::default());
+    let mut live = Live {
+        host: host.clone(),
+        page,
+        seen,
+        uevents,
+        configs,
+        strangers: seen_strangers,
+        links,
+        counts: counts.clone(),
+    };
     let inventory = live.inventory();
     news::tell(None, &inventory);
     publish::all(&host, &inventory).context("publish what others read of the devices")?;
 
     let (sender, inventory) = watch::channel(Arc::new(inventory));
     let mut tasks = JoinSet::new();
+    if let Some(log) = logs {
+        tasks.spawn(logs::keep(log, live.configs.clone(), closing.clone()));
+    }
     tasks.spawn(renew::keep(host.clone(), inventory.clone(), closing.clone()));
     tasks.spawn(strangers::keep(host.clone(), inventory.clone(), strangers, closing.clone()));
-    let (counts, listening) = (Counts::default(), Listening::default());
-    if let Some(listener) = metrics {
-        let (counts, inventory) = (counts.clone(), inventory.clone());
-        tasks.spawn(http::serve(listener, counts, inventory, listening.clone(), closing.clone()));
+    if let Some(listener) = http {
+        let (host, counts, inventory) = (host.clone(), counts.clone(), inventory.clone());
+        tasks.spawn(crate::http::serve(
+            listener,
+            host,
+            counts,
+            inventory,
+            listening.clone(),
+            closing.clone(),
+        ));
     }
-    tasks.spawn(kubelet::serve(host, inventory, listening, closing.clone()));
+    tasks.spawn(kubelet::serve(host, inventory, listening, counts.clone(), closing.clone()));
     tasks.spawn(reload::keep(file, config, counts, closing.clone()));
     tasks.spawn(live.keep(sender, closing.clone()));
     together(tasks, &closing).await
-}
-
-fn listen_at(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).with_context(|| format!("listen at {address} for who reads the metrics"))
 }
 
 /// Where uevents can't be heard, what changes shows at the next look at everything.

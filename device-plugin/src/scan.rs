@@ -7,7 +7,7 @@ use std::fmt::Write;
 use doorbell_common::doorbell::{Granularity, Refusal};
 use doorbell_common::host::{self, Host};
 use doorbell_common::subdevice::{
-    Access, Child, DeviceId, Effective, Eligible, Mediation, Parent, Registers, VirtualFunction,
+    Access, Child, DeviceId, Effective, Eligible, Mediation, Parent, Reasons, Registers, VirtualFunction,
 };
 use serde::Serialize;
 use tracing::warn;
@@ -112,11 +112,11 @@ fn of_parent(
         row.reasons.push("nothing stands on it".to_owned());
         return vec![finish(row)];
     }
-    let row = |(id, device): (DeviceId, Result<Eligible, Vec<String>>)| {
+    let row = |(id, device): (DeviceId, Result<Eligible, Reasons>)| {
         let mut row = Row { id: id.to_string(), ..bare(survey, parent, access) };
         match device {
             Ok(eligible) => passed(&mut row, &eligible),
-            Err(reasons) => row.reasons = reasons,
+            Err(reasons) => row.reasons = reasons.iter().map(ToString::to_string).collect(),
         }
         finish(row)
     };

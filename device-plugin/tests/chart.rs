@@ -23,30 +23,115 @@ fn schema() -> Value {
     for unused in ["ApiVersion", "Registration"] {
         config["$defs"].as_object_mut().unwrap().remove(unused).unwrap();
     }
-    let text = |description: &str, pattern: &str| json!({ "description": description, "type": "string", "pattern": pattern });
-    let cni = json!({
-        "install": { "description": "Whether the CNI binary is installed on the nodes.", "type": "boolean" },
-        "binDir": text("Where their container runtime looks for CNI plugins.", "^/."),
+    let mut of_config = |name: &str| config["properties"][name].take();
+    let mut properties = json!({
+        "global": { "description": "Of a chart that has this one as a part.", "type": "object" },
+        "resourcePrefix": of_config("resourcePrefix"),
+        "cdi": of_config("cdi"),
+        "pools": of_config("pools"),
+        "logs": section("The plugin's log.", json!({
+            "level": of_config("logLevel"),
+            "format": one_of("How a line is written.", &["text", "json"]),
+        })),
     });
-    let labels = json!({ "type": "string" });
+    properties.as_object_mut().unwrap().extend(of_the_chart().as_object().unwrap().clone());
     json!({
         "$schema": DRAFT,
         "title": "Values of the chart doorbell",
         "type": "object",
         "additionalProperties": false,
         "required": ["image", "pools"],
-        "properties": {
-            "global": { "description": "Of a chart that has this one as a part.", "type": "object" },
-            "image": text("Image of the plugin.", "."),
-            "cdi": config["properties"]["cdi"].take(),
-            "containerdConfig": text("containerd's config file, absolute; empty where it is the usual one.", "^(/.*)?$"),
-            "metrics": text("Address and port where the plugin answers by HTTP; empty: nowhere.", "^(.+:[0-9]{1,5})?$"),
-            "cni": { "type": "object", "additionalProperties": false, "properties": cni },
-            "pools": config["properties"]["pools"].take(),
-            "nodeSelector": { "description": "Nodes that run the plugin.", "type": "object", "additionalProperties": labels },
-        },
+        "properties": properties,
         "$defs": config["$defs"].take(),
     })
+}
+
+/// What Kubernetes' own types check is an object here, and no more.
+fn of_the_chart() -> Value {
+    let name = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+    let network = json!({
+        "description": "A network of Multus'.",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["name", "pool"],
+        "properties": {
+            "name": text("Its name.", name),
+            "namespace": text("Its namespace; the release's unless given.", name),
+            "pool": text("The pool whose devices it wires.", name),
+            "config": { "description": "The CNI plugin's configuration, beside its name and type.", "type": "object" },
+        },
+    });
+    json!({
+        "image": text("Image of the plugin.", "."),
+        "imagePullPolicy": one_of("When it is pulled.", &["Always", "IfNotPresent", "Never"]),
+        "imagePullSecrets": list("Secrets by which it is pulled.", json!({ "type": "object" })),
+        "networks": list("Networks of Multus', each of a pool.", network),
+        "containerdConfig": text("containerd's config file, absolute; empty where it is the usual one.", "^(/.*)?$"),
+        "metrics": text("Address and port where the plugin answers by HTTP; empty: nowhere.", "^(.*:[0-9]{1,5})?$"),
+        "cni": section("The CNI binary.", json!({
+            "install": switch("Whether it is installed on the nodes."),
+            "binDir": text("Where their container runtime looks for CNI plugins.", "^/."),
+        })),
+        "podMonitor": section("Of the Prometheus operator.", json!({
+            "enabled": switch("Whether there is one."),
+            "interval": text("From one scrape to the next.", "^[0-9]+(ms|s|m|h)$"),
+            "labels": map("By which Prometheus finds it."),
+        })),
+        "dashboard": section("Of Grafana.", json!({
+            "enabled": switch("Whether there is a ConfigMap with it."),
+            "labels": map("By which Grafana's sidecar finds it."),
+        })),
+        "test": section("Of `helm test`.", json!({
+            "pool": text("The pool that it takes a device of; empty: the first whose pods get nodes.", ""),
+        })),
+        "serviceAccount": section("The pods' service account.", json!({
+            "create": switch("Whether it is made."),
+            "name": text("Its name; empty: doorbell, or that of the namespace where none is made.", ""),
+            "annotations": map("Its annotations."),
+        })),
+        "priorityClassName": text("The pods' priority class; empty: none.", ""),
+        "nodeSelector": map("Nodes that run the plugin."),
+        "affinity": object("The pods' affinity."),
+        "tolerations": list("The pods' tolerations.", json!({ "type": "object" })),
+        "podAnnotations": map("Annotations of the pods."),
+        "podLabels": map("More labels of the pods."),
+        "resources": section("Of each container.", json!({
+            "requests": object("What it is sure to have."),
+            "limits": object("What it can't go beyond."),
+        })),
+        "updateStrategy": section("How pods are replaced.", json!({
+            "type": one_of("One after the other, or as they are deleted.", &["RollingUpdate", "OnDelete"]),
+            "rollingUpdate": { "description": "How many at once.", "type": ["object", "null"] },
+        })),
+    })
+}
+
+fn text(description: &str, pattern: &str) -> Value {
+    json!({ "description": description, "type": "string", "pattern": pattern })
+}
+
+fn switch(description: &str) -> Value {
+    json!({ "description": description, "type": "boolean" })
+}
+
+fn one_of(description: &str, values: &[&str]) -> Value {
+    json!({ "description": description, "enum": values })
+}
+
+fn object(description: &str) -> Value {
+    json!({ "description": description, "type": "object" })
+}
+
+fn map(description: &str) -> Value {
+    json!({ "description": description, "type": "object", "additionalProperties": { "type": "string" } })
+}
+
+fn list(description: &str, items: Value) -> Value {
+    json!({ "description": description, "type": "array", "items": items })
+}
+
+fn section(description: &str, properties: Value) -> Value {
+    json!({ "description": description, "type": "object", "additionalProperties": false, "properties": properties })
 }
 
 fn validator() -> Validator {

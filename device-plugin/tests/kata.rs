@@ -110,7 +110,7 @@ fn published(vf: Vf, fields: &str) -> Option<Result<Value, String>> {
     publish::all(&node.host(), &inventory).unwrap();
     let pool = inventory.pools.values().next().unwrap();
     if let Some(why) = pool.refused.values().next() {
-        return Some(Err(why.clone()));
+        return Some(Err(why.to_string()));
     }
     let id = pool.devices.keys().next()?;
     let described = node.text(&format!("run/doorbell/devices/{id}/device.json"));

@@ -112,12 +112,12 @@ async fn a_wrong_config_changes_nothing_and_the_next_right_one_does() {
     fast.says_nothing().await;
     running.counts("doorbell_config_refused 1").await;
     running.counts(r#"doorbell_config_reloads_total{outcome="refused"} 1"#).await;
-    running.counts(r#"doorbell_devices{pool="fast",state="healthy"} 2"#).await;
+    running.counts(r#"doorbell_devices{pool="fast",state="healthy",reason=""} 2"#).await;
     config(&running.node, "3", &["- {name: fast, access: vfio, select: {pfNames: ['ens1f0#0']}}\n"]);
     assert_eq!(fast.next().await, Some(list(&[(VFS[0], HEALTHY)])));
     running.counts("doorbell_config_refused 0").await;
     running.counts(r#"doorbell_config_reloads_total{outcome="applied"} 1"#).await;
-    running.counts(r#"doorbell_devices{pool="fast",state="healthy"} 1"#).await;
+    running.counts(r#"doorbell_devices{pool="fast",state="healthy",reason=""} 1"#).await;
     running.ends().await;
 }
 
@@ -129,8 +129,8 @@ async fn the_metrics_have_the_health_of_devices() {
     running.unbinds(1);
     running.says("unbind", "pci", VFS[1]);
     assert_eq!(fast.next().await, Some(list(&[(VFS[0], HEALTHY), (VFS[1], UNHEALTHY)])));
-    running.counts(r#"doorbell_devices{pool="fast",state="healthy"} 1"#).await;
-    running.counts(r#"doorbell_devices{pool="fast",state="unhealthy"} 1"#).await;
+    running.counts(r#"doorbell_devices{pool="fast",state="healthy",reason=""} 1"#).await;
+    running.counts(r#"doorbell_devices{pool="fast",state="unhealthy",reason="driver"} 1"#).await;
     running.ends().await;
 }
 

@@ -12,6 +12,7 @@ use doorbell_common::kubelet::deviceplugin::Empty;
 use doorbell_common::kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
 use doorbell_device_plugin::inventory::Inventory;
 use doorbell_device_plugin::listening::Listening;
+use doorbell_device_plugin::metrics::Counts;
 use doorbell_device_plugin::{kubelet, publish};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,13 @@ async fn a_stream_says_each_change_of_its_pool_and_ends_with_the_plugin() {
     let whole = node.inventory(CONFIG);
     let (sender, inventory) = watch::channel(Arc::new(whole.clone()));
     let closing = CancellationToken::new();
-    let serving = tokio::spawn(kubelet::serve(node.host(), inventory, Listening::default(), closing.clone()));
+    let serving = tokio::spawn(kubelet::serve(
+        node.host(),
+        inventory,
+        Listening::default(),
+        Counts::default(),
+        closing.clone(),
+    ));
 
     let test = async {
         let mut lists = dial(&node).await.list_and_watch(Empty {}).await.unwrap().into_inner();

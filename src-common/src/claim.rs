@@ -28,6 +28,7 @@ const API_VERSION: &str = "doorbell.dev/v1";
 
 /// An ADD holds the lock for its trial mapping: some 300 ms, or 2 s while a killed holder goes.
 const LOCK_FOR: Duration = Duration::from_secs(10);
+const LOCK_BRIEFLY_FOR: Duration = Duration::from_millis(200);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Who holds a sub-device, and what was done for the holder.
@@ -142,18 +143,23 @@ pub fn lock(host: &Host, id: &DeviceId) -> Result<Lock, ClaimError> {
     let path = descriptor::folder(id);
     // A claim outlives a reboot, the folder below /run does not.
     host.make_folder(&path)?;
-    lock_folder(host, &path, id.as_str())
+    lock_folder(host, &path, id.as_str(), LOCK_FOR)
 }
 
 /// Locks a folder that is there, whose files several devices have a part in. Who has both locks took the device's first.
 pub fn lock_shared(host: &Host, path: &str) -> Result<Lock, ClaimError> {
-    lock_folder(host, path, path)
+    lock_folder(host, path, path, LOCK_FOR)
 }
 
-fn lock_folder(host: &Host, path: &str, what: &str) -> Result<Lock, ClaimError> {
+/// Likewise, for what is not worth a wait.
+pub fn lock_briefly(host: &Host, path: &str) -> Result<Lock, ClaimError> {
+    lock_folder(host, path, path, LOCK_BRIEFLY_FOR)
+}
+
+fn lock_folder(host: &Host, path: &str, what: &str, within: Duration) -> Result<Lock, ClaimError> {
     let failed = |source| ClaimError::Lock { path: path.to_owned(), source };
     let mut folder = File::open(host.path(path)).map_err(failed)?;
-    let deadline = Instant::now() + LOCK_FOR;
+    let deadline = Instant::now() + within;
     loop {
         match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
             Ok(folder) => return Ok(Lock { _folder: folder }),

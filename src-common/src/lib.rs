@@ -3,10 +3,11 @@
 //! Synchronous, and innocent of Kubernetes but for the generated messages behind the feature `kubelet`.
 //! [`host`] is the one room that touches files; [`kernel`] reads the kernel's objects through it; [`doorbell`] and
 //! [`isolation`] judge them; [`subdevice`] is the model that results; [`trial`] proves it on the open device;
-//! [`claim`] says who holds it; [`formats`] are the files that others read. [`fault`] is for tests, and nothing without
+//! [`claim`] says who holds it; [`calls`] counts how the CNI fares; [`formats`] are the files that others read. [`fault`] is for tests, and nothing without
 //! its feature.
 
 pub mod allocation;
+pub mod calls;
 pub mod check;
 pub mod claim;
 pub mod doorbell;

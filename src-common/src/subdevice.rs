@@ -11,6 +11,7 @@ mod mdev;
 mod netdev;
 mod nodes;
 mod parent;
+mod reason;
 mod vdpa;
 mod vf;
 
@@ -31,6 +32,7 @@ pub use id::{BadId, DeviceId};
 pub use netdev::interface_home;
 pub use nodes::Nodes;
 pub use parent::{BadName, Parent, ParentName};
+pub use reason::{Kind, Reason, Reasons};
 pub use vdpa::at_most_one;
 pub use vf::VirtualFunction;
 
@@ -98,10 +100,9 @@ pub struct Eligible {
 }
 
 impl Subject {
-    /// The device as it may be handed out now, or everything that keeps it from that, a line each. `page` is the
-    /// host's page size.
-    pub fn examine(&self, host: &Host, page: u64) -> Result<Eligible, Vec<String>> {
-        let unreadable = |error| vec![chain(&error)];
+    /// The device as it may be handed out now, or everything that keeps it from that. `page` is the host's page size.
+    pub fn examine(&self, host: &Host, page: u64) -> Result<Eligible, Reasons> {
+        let unreadable = |error| Kind::Unreadable.because(chain(&error));
         match (&self.parent, &self.child) {
             (Parent::Vf(address), child) => {
                 let vf = VirtualFunction::examine(host, *address, page).map_err(unreadable)?;

@@ -5,7 +5,9 @@ use doorbell_common::host::{self, Host};
 use doorbell_common::kernel::mdev;
 use doorbell_common::kernel::vdpa::{self, OnBus, VdpaDevice, VdpaError};
 use doorbell_common::kernel::vfio::Way;
-use doorbell_common::subdevice::{self, Access, Child, DeviceId, Effective, Eligible, Parent, Subject};
+use doorbell_common::subdevice::{
+    self, Access, Child, DeviceId, Effective, Eligible, Kind, Parent, Reasons, Subject,
+};
 
 use super::{Assignment, Driven, Other, Survey, VdpaOn};
 
@@ -118,7 +120,7 @@ impl Survey {
         parent: &Parent,
         driven: Driven,
         page: u64,
-    ) -> Vec<(DeviceId, Result<Eligible, Vec<String>>)> {
+    ) -> Vec<(DeviceId, Result<Eligible, Reasons>)> {
         let Driven { access, way, .. } = driven;
         let subjects = self.subjects(parent, access, way);
         let several: Vec<OnBus> = self.vdpa_on(parent).iter().map(|on| on.on_bus.clone()).collect();
@@ -140,7 +142,7 @@ impl Survey {
             };
             let eligible = eligible.and_then(|eligible| match &eligible.doorbell {
                 Err(refusal) if eligible.effective == Effective::Trapped && !driven.puts_up_with(refusal) => {
-                    Err(vec![refusal.to_string()])
+                    Err(Kind::Doorbell.because(refusal).into())
                 }
                 _ => Ok(eligible),
             });
@@ -150,10 +152,14 @@ impl Survey {
     }
 
     /// Why nothing on a parent can be handed out, and what would keep it from that besides.
-    fn lacking(&self, parent: &Parent, access: Access, reason: &str) -> Vec<String> {
+    fn lacking(&self, parent: &Parent, access: Access, reason: &str) -> Reasons {
         let device = parent.vf().and_then(|address| self.vfs.get(&address)).map(|vf| &vf.device);
         let isolation =
             device.filter(|_| access == Access::VhostVdpa).and_then(|vf| vf.isolation.as_ref().err());
-        [Some(reason.to_owned()), isolation.map(ToString::to_string)].into_iter().flatten().collect()
+        let mut reasons = Reasons::from(Kind::Vdpa.because(reason));
+        if let Some(refusal) = isolation {
+            reasons.add(&Kind::Isolation.because(refusal).into());
+        }
+        reasons
     }
 }

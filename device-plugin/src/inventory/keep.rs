@@ -1,7 +1,7 @@
 //! Devices that were advertised and may not be handed out any more: they stay listed, as unhealthy, so that whoever has
 //! one is told why. Only what is gone leaves the list, and what the config wants no more.
 
-use doorbell_common::subdevice::Eligible;
+use doorbell_common::subdevice::{Eligible, Kind};
 
 use super::{Inventory, Pool};
 use crate::config::PoolName;
@@ -25,7 +25,9 @@ impl Inventory {
                 }
                 let Some(pool) = self.pools.get_mut(name) else { continue };
                 let reason = pool.refused.remove(id);
-                let reason = reason.unwrap_or_else(|| "it is not what its pool selects any more".to_owned());
+                let reason = reason.unwrap_or_else(|| {
+                    Kind::Unselected.because("it is not what its pool selects any more").into()
+                });
                 pool.devices.insert(id.clone(), device.clone());
                 pool.unhealthy.insert(id.clone(), reason);
             }

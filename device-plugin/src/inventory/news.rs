@@ -1,6 +1,6 @@
 //! What is new in an inventory, for the log: not a word about what is as it was.
 
-use doorbell_common::subdevice::DeviceId;
+use doorbell_common::subdevice::{DeviceId, Reasons};
 use tracing::{info, warn};
 
 use super::{Inventory, Pool};
@@ -50,15 +50,15 @@ fn of_pool(name: &PoolName, was: Option<&Pool>, is: &Pool) {
     }
     for (id, reasons) in &is.refused {
         if was.and_then(|was| was.refused.get(id)) != Some(reasons) {
-            warn!(device = %id, pool = %name, reasons, "device not advertised");
+            warn!(device = %id, pool = %name, %reasons, "device not advertised");
         }
     }
 }
 
-fn health(name: &PoolName, id: &DeviceId, was: Option<&String>, is: Option<&String>) {
+fn health(name: &PoolName, id: &DeviceId, was: Option<&Reasons>, is: Option<&Reasons>) {
     match (was, is) {
         (was, Some(reason)) if was != Some(reason) => {
-            warn!(pool = %name, device = %id, reason, "device unhealthy");
+            warn!(pool = %name, device = %id, %reason, "device unhealthy");
         }
         (Some(_), None) => info!(pool = %name, device = %id, "device healthy again"),
         _ => {}

@@ -28,6 +28,7 @@ use crate::advertise::{OPTIONS, PoolService};
 use crate::config::{PoolName, Registration};
 use crate::inventory::Inventory;
 use crate::listening::Listening;
+use crate::metrics::Counts;
 
 /// `kubelet.sock` is there a moment before the kubelet listens on it.
 const RETRY: Duration = Duration::from_millis(100);
@@ -43,6 +44,7 @@ pub(super) struct ServedPool {
     pub(super) way: Registration,
     pub(super) inventory: watch::Receiver<Arc<Inventory>>,
     pub(super) listening: Listening,
+    pub(super) counts: Counts,
 }
 
 /// How a generation ended.
@@ -98,14 +100,15 @@ impl ServedPool {
             }
         };
         let (ending, over) = (CancellationToken::new(), CancellationToken::new());
-        let service = DevicePluginServer::new(PoolService::new(
+        let service = PoolService::new(
             self.host.clone(),
             self.name.clone(),
             self.resource.clone(),
             self.inventory.clone(),
             self.listening.clone(),
             over.clone(),
-        ));
+        );
+        let service = DevicePluginServer::new(service.counted(self.counts.clone()));
         let watcher = (way == Registration::Watcher)
             .then(|| RegistrationServer::new(Watcher::new(self.name.clone(), self.resource.clone())));
         let server = Server::builder().add_service(service).add_optional_service(watcher);

@@ -13,7 +13,7 @@ use doorbell_common::kernel::netlink::Heard;
 use doorbell_common::kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
 use doorbell_common::kubelet::deviceplugin::{Empty, ListAndWatchResponse};
 use doorbell_device_plugin::config::Config;
-use doorbell_device_plugin::run;
+use doorbell_device_plugin::run::{self, Settings};
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -70,7 +70,11 @@ impl Running {
         let heard = UnboundedReceiverStream::new(heard).map(Ok).boxed();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = listener.local_addr().unwrap();
-        let serving = run::serve(node.host(), file, config, PAGE, Some(listener), heard, closing.clone());
+        let serving = run::serve(
+            Settings { host: node.host(), file, config, page: PAGE, http: Some(listener), logs: None },
+            heard,
+            closing.clone(),
+        );
         let task = tokio::spawn(serving);
         Self { node, uevents, metrics, closing, task }
     }

@@ -197,11 +197,16 @@ fn container_config(
     }
 }
 
-/// What a BestEffort pod's container gets of the kubelet.
+/// What a BestEffort pod's container gets of the kubelet, but for a limit that it has.
 fn linux(pod: &PodSpec, container: &ContainerSpec) -> api::LinuxContainerConfig {
     let paths = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
+    let memory_limit_in_bytes = container.memory.map_or(0, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
     api::LinuxContainerConfig {
-        resources: Some(api::LinuxContainerResources { cpu_shares: 2, oom_score_adj: 1000 }),
+        resources: Some(api::LinuxContainerResources {
+            cpu_shares: 2,
+            memory_limit_in_bytes,
+            oom_score_adj: 1000,
+        }),
         security_context: Some(api::LinuxContainerSecurityContext {
             capabilities: Some(api::Capability {
                 add_capabilities: container.capabilities.clone(),

@@ -171,14 +171,23 @@ fn as_container(
     places: &BTreeMap<&str, PathBuf>,
     pod: &Path,
 ) -> Result<ContainerSpec, ManifestError> {
-    let Container { name, image, args, security_context, termination_message_path, volume_mounts } =
-        container;
+    let Container {
+        name,
+        image,
+        args,
+        resources,
+        security_context,
+        termination_message_path,
+        volume_mounts,
+        ..
+    } = container;
     let mut made = ContainerSpec::new(name).args(args.clone());
     image.clone_into(&mut made.image);
     made.dropped.clone_from(&security_context.capabilities.drop);
     made.capabilities.clone_from(&security_context.capabilities.add);
     made.privileged = security_context.privileged;
     made.read_only_root = security_context.read_only_root_filesystem;
+    made.memory = resources.limits.memory;
     let message = pod.join("containers").join(name);
     make_folder(&message, 0o750)?;
     let message = message.join("termination");

@@ -181,6 +181,8 @@ pub struct ContainerSpec {
     pub group: Option<u32>,
     /// For init containers: `restartPolicy: Always`, a sidecar.
     pub restartable: bool,
+    /// `limits.memory`, in bytes; without a limit unless told.
+    pub memory: Option<u64>,
 }
 
 /// A host path in a container.
@@ -214,6 +216,7 @@ impl ContainerSpec {
             user: None,
             group: None,
             restartable: false,
+            memory: None,
         }
     }
 

@@ -10,6 +10,7 @@ use e2e_testbed::{Job, Line, Outcome, Testbed};
 use serde_json::Value;
 
 use crate::Scenario;
+use crate::installation::Installation;
 
 /// What goes into the guest, the scenarios' own program first.
 const PROGRAMS: [&str; 4] = ["doorbell-scenario", "doorbell", "doorbell-device-plugin", "doorbell-probe"];
@@ -60,6 +61,8 @@ pub fn run(
         Job::program(program, std::iter::once(scenario.name).chain(arguments.iter().map(String::as_str)))
             .time_limit(TIME_LIMIT);
     let job = others.iter().fold(job, Job::file);
+    let installation = scenario.installs.then(Installation::make).transpose()?;
+    let job = installation.iter().flat_map(|made| &made.files).fold(job, Job::file);
     let outcome = testbed.run(&(scenario.machine)()?, &job, line)?;
     if outcome.exit_code != 0 {
         bail!("scenario {} failed with exit code {}", scenario.name, outcome.exit_code);

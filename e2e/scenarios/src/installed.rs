@@ -1,5 +1,6 @@
-//! The plugin as it is installed: the pod of the manifest's DaemonSet, from an image, by containerd. The main job passes
-//! with what its containers ask for, and all of what they ask for is needed: what fails without each says so.
+//! The plugin as it is installed: the image of the Dockerfile, and of what the chart makes the pod of the DaemonSet with its
+//! ConfigMap, by containerd. The main job passes with what its containers ask for, by the CNI binary that its init container
+//! put there, and all of what they ask for is needed: what fails without each says so.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +15,7 @@ use crate::Story;
 use crate::main_job::{CONFIG, pods_ring};
 use crate::rig::daemonset::{self, PLUGIN, PROVER};
 use crate::rig::node::{BIN, CNI_BIN, Node, command};
-use crate::rig::plugin::{self, FAST, OTHER, WITHOUT};
+use crate::rig::plugin::{self, FAST, OTHER};
 use crate::rig::{WITHIN, pods, stranger};
 
 const VF: &str = "0000:01:00.1";
@@ -28,7 +29,7 @@ pub(crate) async fn installed(story: Story) -> Result<()> {
 
     without_prover(&story, kubelet).await?;
 
-    let mut pod = daemonset::pod(CONFIG)?;
+    let mut pod = daemonset::pod("fast")?;
     let asked = daemonset::plugin_of(&mut pod)?.clone();
     ensure!(!asked.privileged && asked.read_only_root && asked.dropped == ["ALL"], "{asked:?}");
     let older = kubelet.run_pod(PodSpec::new("older"), WITHIN).await?;
@@ -40,7 +41,7 @@ pub(crate) async fn installed(story: Story) -> Result<()> {
     daemonset::end(kubelet, &running).await?;
 
     for capability in &asked.capabilities {
-        let mut pod = daemonset::pod(CONFIG)?;
+        let mut pod = daemonset::pod("fast")?;
         daemonset::plugin_of(&mut pod)?.capabilities.retain(|kept| kept != capability);
         match capability.as_str() {
             "SYS_ADMIN" => without_sys_admin(&story, kubelet, pod).await?,
@@ -67,7 +68,7 @@ async fn cni_replaced(story: &Story, kubelet: &Kubelet, pod: PodSpec) -> Result<
 }
 
 async fn without_prover(story: &Story, kubelet: &Kubelet) -> Result<()> {
-    let mut pod = daemonset::pod(CONFIG)?;
+    let mut pod = daemonset::pod("fast")?;
     pod.containers.retain(|container| container.name != PROVER);
     let alone = daemonset::run(kubelet, pod).await?;
     let line = daemonset::logged(kubelet, &alone, PLUGIN, &["the prover at", "does not answer"]).await?;
@@ -124,7 +125,7 @@ async fn without_sys_ptrace(story: &Story, kubelet: &Kubelet, pod: PodSpec) -> R
 }
 
 async fn without_host_pid(story: &Story, kubelet: &Kubelet) -> Result<()> {
-    let mut pod = daemonset::pod(CONFIG)?;
+    let mut pod = daemonset::pod("fast")?;
     pod.host_pid = false;
     let blind = daemonset::run(kubelet, pod).await?;
     held_is_handed_out(kubelet).await?;
@@ -143,7 +144,7 @@ async fn held_is_handed_out(kubelet: &Kubelet) -> Result<()> {
 /// The plugin takes its VFs back, whose nodes the prover sees to be free.
 async fn taken_back(story: &Story, kubelet: &Kubelet) -> Result<()> {
     let before = kubelet.registrations(OTHER);
-    let running = daemonset::run(kubelet, daemonset::pod(WITHOUT)?).await?;
+    let running = daemonset::run(kubelet, daemonset::pod("other")?).await?;
     kubelet.wait_registrations(OTHER, before + 1, WITHIN).await?;
     // The PF's record stays, as one of its VFs is the far end, out of sight.
     let records = Host::real().list("/var/lib/doorbell/made")?;

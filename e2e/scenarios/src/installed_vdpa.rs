@@ -10,10 +10,10 @@ use e2e_kubelet::{Kubelet, PodSpec};
 use crate::Story;
 use crate::rig::daemonset::{self, PLUGIN};
 use crate::rig::node::{Node, vdpa_modules};
-use crate::rig::plugin::{FAST, OTHER, WITHOUT};
+use crate::rig::plugin::{FAST, OTHER};
 use crate::rig::{WITHIN, pods, stranger};
 
-const CONFIG: &str = "\
+pub(crate) const CONFIG: &str = "\
 apiVersion: doorbell.dev/v1
 pools:
 - name: fast
@@ -30,7 +30,7 @@ pub(crate) async fn installed_vdpa(story: Story) -> Result<()> {
     vdpa_modules().await?;
     daemonset::prepare(&node).await?;
 
-    let running = daemonset::run(kubelet, pod(CONFIG)?).await?;
+    let running = daemonset::run(kubelet, daemonset::pod("rings")?).await?;
     kubelet.wait_allocatable(FAST, 2, WITHIN).await?;
     let consumer = kubelet.run_pod(pods::probing("a", FAST, "10.9.0.11"), WITHIN).await?;
     let device = pods::device(kubelet, &consumer, FAST)?;
@@ -50,21 +50,14 @@ pub(crate) async fn installed_vdpa(story: Story) -> Result<()> {
     ));
     taken_back(&story, kubelet).await?;
 
-    let mut without = pod(CONFIG)?;
+    let mut without = daemonset::pod("rings")?;
     daemonset::plugin_of(&mut without)?.capabilities.retain(|kept| kept != NET_ADMIN);
     not_made(&story, kubelet, without, "NET_ADMIN").await?;
     taken_back(&story, kubelet).await?;
 
-    let mut without = pod(CONFIG)?;
+    let mut without = daemonset::pod("rings")?;
     without.host_network = false;
     not_made(&story, kubelet, without, "the host's network").await
-}
-
-/// The DaemonSet's pod as the chart makes it for such a pool.
-fn pod(config: &str) -> Result<PodSpec> {
-    let mut pod = daemonset::pod(config)?.host_network();
-    daemonset::plugin_of(&mut pod)?.capabilities.push(NET_ADMIN.to_owned());
-    Ok(pod)
 }
 
 async fn not_made(story: &Story, kubelet: &Kubelet, pod: PodSpec, lacking: &str) -> Result<()> {
@@ -78,7 +71,7 @@ async fn not_made(story: &Story, kubelet: &Kubelet, pod: PodSpec, lacking: &str)
 /// What was made is taken back: by the time that the plugin is registered, it is.
 async fn taken_back(story: &Story, kubelet: &Kubelet) -> Result<()> {
     let before = kubelet.registrations(OTHER);
-    let running = daemonset::run(kubelet, pod(WITHOUT)?).await?;
+    let running = daemonset::run(kubelet, daemonset::pod("other")?).await?;
     kubelet.wait_registrations(OTHER, before + 1, WITHIN).await?;
     daemonset::end(kubelet, &running).await?;
     let host = Host::real();

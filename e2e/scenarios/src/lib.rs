@@ -11,6 +11,7 @@ mod granularity;
 mod guards;
 pub mod host;
 mod igb;
+mod installation;
 mod installed;
 mod installed_vdpa;
 mod isolation;
@@ -52,15 +53,24 @@ pub struct Scenario {
     pub name: &'static str,
     /// The machine that it needs.
     pub machine: fn() -> Result<Machine>,
+    /// Whether the plugin is installed there: by the image, and by what the chart makes.
+    pub installs: bool,
     /// What happens in the guest.
     pub run: Run,
 }
 
 macro_rules! scenario {
     ($module:ident :: $function:ident on $machine:expr) => {
+        scenario!($module::$function on $machine, installs: false)
+    };
+    ($module:ident :: $function:ident installed on $machine:expr) => {
+        scenario!($module::$function on $machine, installs: true)
+    };
+    ($module:ident :: $function:ident on $machine:expr, installs: $installs:expr) => {
         Scenario {
             name: stringify!($function),
             machine: || Ok($machine),
+            installs: $installs,
             run: |story| Box::pin($module::$function(story)),
         }
     };
@@ -102,8 +112,8 @@ pub const SCENARIOS: [Scenario; 39] = [
     scenario!(igb::igb on Machine::new([Pf::igb()])),
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
-    scenario!(installed_vdpa::installed_vdpa on Machine::new([Pf::virtio_page_per_vq(2)?])),
-    scenario!(installed::installed on Machine::new([Pf::virtio(4)?])),
+    scenario!(installed_vdpa::installed_vdpa installed on Machine::new([Pf::virtio_page_per_vq(2)?])),
+    scenario!(installed::installed installed on Machine::new([Pf::virtio(4)?])),
     scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),
     scenario!(killed::killed_making on Machine::new([Pf::virtio_page_per_vq(1)?])),
     scenario!(killed::killed_taking_back on Machine::new([Pf::virtio_page_per_vq(1)?])),

@@ -4,7 +4,11 @@ use anyhow::{Context, Result};
 use e2e_scenarios::{SCENARIOS, Story, find};
 
 fn main() -> Result<()> {
-    tracing_subscriber::fmt().with_env_filter("warn").with_ansi(false).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_ansi(false)
+        .with_target(false)
+        .init();
     let name = std::env::args().nth(1).unwrap_or_default();
     let scenario = find(&name).with_context(|| {
         let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();

@@ -116,6 +116,16 @@ pub fn read_device(host: &Host, id: &DeviceId) -> Result<Option<Device>, Descrip
     }
 }
 
+/// The device as its container sees it, by the folder that [`ENV`] names.
+pub fn read_in_container(
+    host: &Host,
+    folder: &str,
+    pool: &str,
+    id: &DeviceId,
+) -> Result<Option<Device>, DescriptorError> {
+    read(host, id, format!("{folder}/{pool}/{id}/{DEVICE_FILE}"))
+}
+
 fn read(host: &Host, id: &DeviceId, path: String) -> Result<Option<Device>, DescriptorError> {
     let Some(text) = host.read_text_if_any(&path)? else { return Ok(None) };
     match serde_json::from_str::<Device>(&text) {

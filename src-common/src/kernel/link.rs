@@ -173,9 +173,13 @@ fn called(netlink: &mut Netlink, index: u32) -> String {
 }
 
 /// A question for links, without their counters; `with` names what is left out unless asked for.
-fn get(mut message: LinkMessage, with: &[LinkExtentMask]) -> RouteNetlinkMessage {
-    let mask = [&[LinkExtentMask::SkipStats], with].concat();
-    message.attributes.push(LinkAttribute::ExtMask(mask));
+fn get(message: LinkMessage, with: &[LinkExtentMask]) -> RouteNetlinkMessage {
+    get_with_counters(message, &[&[LinkExtentMask::SkipStats], with].concat())
+}
+
+/// Likewise, with their counters.
+fn get_with_counters(mut message: LinkMessage, with: &[LinkExtentMask]) -> RouteNetlinkMessage {
+    message.attributes.push(LinkAttribute::ExtMask(with.to_vec()));
     RouteNetlinkMessage::GetLink(message)
 }
 

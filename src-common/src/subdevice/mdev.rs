@@ -1,6 +1,6 @@
 //! Access mode `mdev`: a mediated device, only ever bound to VFIO.
 
-use super::{Access, Child, DeviceId, Effective, Eligible, Nodes, Parent};
+use super::{Access, Child, DeviceId, Effective, Eligible, Kind, Nodes, Parent, Reasons};
 use crate::doorbell;
 use crate::error::chain;
 use crate::host::Host;
@@ -15,29 +15,31 @@ pub(super) fn eligible(
     uuid: &Uuid,
     access: Access,
     way: Way,
-) -> Result<Eligible, Vec<String>> {
+) -> Result<Eligible, Reasons> {
     let child = Child::Mdev(uuid.clone());
-    let one = |reason: String| vec![reason];
     if access != Access::Mdev {
-        return Err(one(format!("an mdev is no {access} device")));
+        return Err(Kind::Mdev.because(format!("an mdev is no {access} device")).into());
     }
-    let found = mdev::find(host, uuid).map_err(|error| one(chain(&error)))?;
-    let found = found.ok_or_else(|| one(format!("mdev {uuid} is gone")))?;
+    let found = mdev::find(host, uuid).map_err(|error| Kind::Unreadable.because(chain(&error)))?;
+    let found = found.ok_or_else(|| Kind::Mdev.because(format!("mdev {uuid} is gone")))?;
     if found.parent != parent.to_string() {
-        return Err(one(format!("mdev {uuid} stands on {}, not on {parent}", found.parent)));
+        let reason = format!("mdev {uuid} stands on {}, not on {parent}", found.parent);
+        return Err(Kind::Mdev.because(reason).into());
     }
     if found.vfio.is_none() {
         let driver = found.driver.as_deref().unwrap_or("no driver");
-        return Err(one(format!("an mdev is handed out on a VFIO driver only, and it is on {driver}")));
+        let reason = format!("an mdev is handed out on a VFIO driver only, and it is on {driver}");
+        return Err(Kind::Driver.because(reason).into());
     }
     if !found.is_software() {
-        return Err(one(format!("nothing shows what confines the DMA of an mdev on {parent}")));
+        let reason = format!("nothing shows what confines the DMA of an mdev on {parent}");
+        return Err(Kind::Isolation.because(reason).into());
     }
-    let Some(group) = found.iommu_group else { return Err(one("it has no IOMMU group".to_owned())) };
+    let group = found.iommu_group.ok_or_else(|| Kind::Isolation.because("it has no IOMMU group"))?;
     let nodes = vfio::nodes_of(host, &found.folder, group, way);
-    let nodes = nodes.map_err(|error| one(chain(&error)))?;
+    let nodes = nodes.map_err(|error| Kind::Node.because(chain(&error)))?;
     Ok(Eligible {
-        id: DeviceId::of(parent, &child).map_err(|error| one(error.to_string()))?,
+        id: DeviceId::of(parent, &child).map_err(|error| Kind::Parent.because(error))?,
         parent: parent.clone(),
         child,
         access,

@@ -1,6 +1,6 @@
 //! Access mode `netdev`: the kernel drives the device, and the consumer gets its network interface.
 
-use super::{Access, Child, DeviceId, Effective, Eligible, Nodes, Parent};
+use super::{Access, Child, DeviceId, Effective, Eligible, Kind, Nodes, Parent, Reasons};
 use crate::doorbell;
 use crate::error::chain;
 use crate::host::Host;
@@ -40,16 +40,18 @@ pub(super) fn there(host: &Host, parent: &Parent, child: &Child) -> Result<(), S
 }
 
 /// A sub-function whose own interface the consumer gets.
-pub(super) fn on_named(host: &Host, parent: &Parent, access: Access) -> Result<Eligible, Vec<String>> {
-    let Parent::Sf(address) = parent else { return Err(vec![format!("nothing stands on {parent}")]) };
+pub(super) fn on_named(host: &Host, parent: &Parent, access: Access) -> Result<Eligible, Reasons> {
+    let Parent::Sf(address) = parent else {
+        return Err(Kind::Parent.because(format!("nothing stands on {parent}")).into());
+    };
     if access != Access::Netdev {
-        return Err(vec![format!("a sub-function itself is no {access} device")]);
+        return Err(Kind::Parent.because(format!("a sub-function itself is no {access} device")).into());
     }
-    let sub_function = sub_function(host, *address).map_err(|reason| vec![reason])?;
-    let Some(driver) = sub_function.driver else { return Err(vec!["on no driver".to_owned()]) };
-    there(host, parent, &Child::None).map_err(|reason| vec![reason])?;
+    let sub_function = sub_function(host, *address).map_err(|reason| Kind::Parent.because(reason))?;
+    let driver = sub_function.driver.ok_or_else(|| Kind::Driver.because("on no driver"))?;
+    there(host, parent, &Child::None).map_err(|reason| Kind::Interface.because(reason))?;
     Ok(Eligible {
-        id: DeviceId::of(parent, &Child::None).map_err(|error| vec![error.to_string()])?,
+        id: DeviceId::of(parent, &Child::None).map_err(|error| Kind::Parent.because(error))?,
         parent: parent.clone(),
         child: Child::None,
         access,

@@ -1,7 +1,9 @@
 //! Access modes `vhost-vdpa` and `virtio-vdpa`: a vDPA device on a VF, on a sub-function, or of a simulator.
 
 use super::effective::{Effective, rung};
-use super::{Access, Child, DeviceId, Eligible, Nodes, Parent, VirtualFunction, netdev};
+use super::{
+    Access, Child, DeviceId, Eligible, Kind, Nodes, Parent, Reason, Reasons, VirtualFunction, netdev,
+};
 use crate::doorbell;
 use crate::error::chain;
 use crate::host::Host;
@@ -23,7 +25,7 @@ pub(super) fn on_vf(
     child: &Child,
     access: Access,
     page: u64,
-) -> Result<Eligible, Vec<String>> {
+) -> Result<Eligible, Reasons> {
     let address = vf.function.address;
     let parent = Parent::Vf(address);
     let on_bus = on_bus(host, &parent, child);
@@ -37,14 +39,16 @@ pub(super) fn on_vf(
         (_, Some(driver)) if is_on_device(driver) => {
             Ok(Isolation { class: Class::OnDevice, group: vf.iommu_group })
         }
-        _ => vf.isolation.clone().map_err(|refusal| refusal.to_string()),
+        _ => vf.isolation.clone(),
     };
     let bound = on_bus.and_then(|on_bus| bound(host, &parent, child, &on_bus, access));
     let (nodes, isolation, effective) = match (bound, isolation, effective) {
         (Ok(nodes), Ok(isolation), Ok(effective)) => (nodes, isolation, effective),
         (nodes, isolation, effective) => {
-            let reasons = [nodes.err(), isolation.err(), effective.err()];
-            return Err(reasons.into_iter().flatten().collect());
+            let isolation = isolation.err().map(|refusal| Kind::Isolation.because(refusal));
+            let effective = effective.err().map(|reason| Kind::Doorbell.because(reason));
+            let reasons = [nodes.err(), isolation, effective].into_iter().flatten();
+            return Err(Reasons::of(reasons).expect("one of the three is an error"));
         }
     };
     Ok(Eligible {
@@ -71,11 +75,13 @@ pub(super) fn on_named(
     parent: &Parent,
     child: &Child,
     access: Access,
-) -> Result<Eligible, Vec<String>> {
-    let on_bus = on_bus(host, parent, child).map_err(|reason| vec![reason])?;
-    let nodes = bound(host, parent, child, &on_bus, access).map_err(|reason| vec![reason])?;
+) -> Result<Eligible, Reasons> {
+    let on_bus = on_bus(host, parent, child)?;
+    let nodes = bound(host, parent, child, &on_bus, access)?;
     let sub_function = match parent {
-        Parent::Sf(address) => Some(netdev::sub_function(host, *address).map_err(|reason| vec![reason])?),
+        Parent::Sf(address) => {
+            Some(netdev::sub_function(host, *address).map_err(|reason| Kind::Parent.because(reason))?)
+        }
         _ => None,
     };
     let driver = sub_function.as_ref().and_then(|sub_function| sub_function.driver.clone());
@@ -86,7 +92,8 @@ pub(super) fn on_named(
         (_, Some(driver)) if is_on_device(driver) => Class::OnDevice,
         (_, driver) => {
             let driver = driver.as_deref().unwrap_or("no driver");
-            return Err(vec![format!("nothing shows that {driver} keeps DMA to the consumer's memory")]);
+            let reason = format!("nothing shows that {driver} keeps DMA to the consumer's memory");
+            return Err(Kind::Isolation.because(reason).into());
         }
     };
     let effective = match access {
@@ -94,9 +101,9 @@ pub(super) fn on_named(
         _ if class == Class::OnDevice => Effective::Direct,
         _ => Effective::Eventfd,
     };
-    let Child::Vdpa { virtio_type, .. } = child else { return Err(vec!["no vDPA device".to_owned()]) };
+    let Child::Vdpa { virtio_type, .. } = child else { return Err(none().into()) };
     Ok(Eligible {
-        id: DeviceId::of(parent, child).map_err(|error| vec![error.to_string()])?,
+        id: DeviceId::of(parent, child).map_err(|error| Kind::Parent.because(error))?,
         parent: parent.clone(),
         child: child.clone(),
         access,
@@ -114,8 +121,8 @@ pub(super) fn on_named(
 }
 
 /// The device on its bus, the only one of its parent where that takes one.
-fn on_bus(host: &Host, parent: &Parent, child: &Child) -> Result<OnBus, String> {
-    let Child::Vdpa { name, .. } = child else { return Err("it has no vDPA device".to_owned()) };
+fn on_bus(host: &Host, parent: &Parent, child: &Child) -> Result<OnBus, Reason> {
+    let Child::Vdpa { name, .. } = child else { return Err(none()) };
     let read = || -> Result<OnBus, String> {
         let unreadable = |error| chain(&error);
         let found = vdpa::find(host, name).map_err(unreadable)?;
@@ -136,7 +143,11 @@ fn on_bus(host: &Host, parent: &Parent, child: &Child) -> Result<OnBus, String> 
         }
         Ok(found)
     };
-    read()
+    read().map_err(|reason| Kind::Vdpa.because(reason))
+}
+
+fn none() -> Reason {
+    Kind::Vdpa.because("it has no vDPA device")
 }
 
 /// A function has one set of rings, and vp_vdpa takes a second device on it without a word.
@@ -155,22 +166,23 @@ fn bound(
     child: &Child,
     on_bus: &OnBus,
     access: Access,
-) -> Result<Nodes, String> {
+) -> Result<Nodes, Reason> {
     let wanted = match access {
         Access::VhostVdpa => BusDriver::VhostVdpa,
         Access::VirtioVdpa => BusDriver::VirtioVdpa,
-        other => return Err(format!("a vDPA device is no {other} device")),
+        other => return Err(Kind::Vdpa.because(format!("a vDPA device is no {other} device"))),
     };
     if on_bus.driver.as_deref() != Some(wanted.name()) {
         let now = on_bus.driver.as_deref().unwrap_or("no driver");
-        return Err(format!("vDPA device {} is not on {} but on {now}", on_bus.name, wanted.name()));
+        let reason = format!("vDPA device {} is not on {} but on {now}", on_bus.name, wanted.name());
+        return Err(Kind::Driver.because(reason));
     }
     if access == Access::VirtioVdpa {
-        netdev::there(host, parent, child)?;
+        netdev::there(host, parent, child).map_err(|reason| Kind::Interface.because(reason))?;
         return Ok(Nodes::None {});
     }
-    let Child::Vdpa { name, .. } = child else { return Err("it has no vDPA device".to_owned()) };
-    let node = vdpa::node(host, name).map_err(|error| chain(&error))?;
+    let Child::Vdpa { name, .. } = child else { return Err(none()) };
+    let node = vdpa::node(host, name).map_err(|error| Kind::Node.because(chain(&error)))?;
     Ok(Nodes::VhostVdpa { vhost_vdpa: node })
 }
 

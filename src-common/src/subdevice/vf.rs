@@ -1,6 +1,6 @@
 //! A VF with its verdicts, and what it can be handed out as.
 
-use super::{Access, Child, Effective, Eligible, Nodes, Parent, netdev, vdpa};
+use super::{Access, Child, Effective, Eligible, Kind, Nodes, Parent, Reasons, netdev, vdpa};
 use crate::check::Checks;
 use crate::doorbell::{self, Doorbell};
 use crate::error::chain;
@@ -60,7 +60,7 @@ impl VirtualFunction {
         Ok(Self { function, pf, iommu_group, virtio_type, on_vfio, doorbell, isolation })
     }
 
-    /// What it, or what stands on it, may be handed out as now, or everything that keeps it from that, a line each.
+    /// What it, or what stands on it, may be handed out as now, or everything that keeps it from that.
     pub fn eligible(
         &self,
         host: &Host,
@@ -68,51 +68,54 @@ impl VirtualFunction {
         access: Access,
         way: Way,
         page: u64,
-    ) -> Result<Eligible, Vec<String>> {
+    ) -> Result<Eligible, Reasons> {
         let eligible = match access {
             Access::Vfio => self.by_vfio(host, way),
             Access::VhostVdpa | Access::VirtioVdpa => vdpa::on_vf(host, self, child, access, page),
             Access::Netdev => self.by_netdev(host),
-            Access::Mdev => Err(vec!["a VF itself is no mdev".to_owned()]),
+            Access::Mdev => Err(Kind::Mdev.because("a VF itself is no mdev").into()),
         };
+        let no_vf = || Kind::Parent.because("no virtual function");
         match (eligible, self.pf) {
             (eligible, Some(_)) => eligible,
-            (Ok(_), None) => Err(vec!["no virtual function".to_owned()]),
-            (Err(mut reasons), None) => {
-                reasons.insert(0, "no virtual function".to_owned());
-                Err(reasons)
-            }
+            (Ok(_), None) => Err(no_vf().into()),
+            (Err(reasons), None) => Err(reasons.behind(no_vf())),
         }
     }
 
-    fn by_vfio(&self, host: &Host, way: Way) -> Result<Eligible, Vec<String>> {
+    fn by_vfio(&self, host: &Host, way: Way) -> Result<Eligible, Reasons> {
         let effective = match &self.doorbell {
             Ok(_) => Ok(Effective::Direct),
             Err(refusal) if refusal.is_for_msix_alone() => Ok(Effective::Trapped),
-            Err(refusal) => Err(refusal.to_string()),
+            Err(refusal) => Err(refusal),
         };
         let (driver, isolation, effective) = match (self.vfio_driver(), &self.isolation, effective) {
             (Ok(driver), Ok(isolation), Ok(effective)) => (driver, isolation, effective),
             (driver, isolation, effective) => {
-                let isolation = isolation.as_ref().err().map(ToString::to_string);
-                return Err([driver.err(), isolation, effective.err()].into_iter().flatten().collect());
+                let driver = driver.err().map(|reason| Kind::Driver.because(reason));
+                let isolation = isolation.as_ref().err().map(|refusal| Kind::Isolation.because(refusal));
+                let effective = effective.err().map(|refusal| Kind::Doorbell.because(refusal));
+                let reasons = [driver, isolation, effective].into_iter().flatten();
+                return Err(Reasons::of(reasons).expect("one of the three is an error"));
             }
         };
-        let group = isolation.group.ok_or_else(|| vec!["it has no IOMMU group".to_owned()])?;
+        let group = isolation.group.ok_or_else(|| Kind::Isolation.because("it has no IOMMU group"))?;
         let nodes = vfio::nodes(host, self.function.address, group, way);
         Ok(Eligible {
-            nodes: Nodes::Vfio(nodes.map_err(|error| vec![chain(&error)])?),
+            nodes: Nodes::Vfio(nodes.map_err(|error| Kind::Node.because(chain(&error)))?),
             isolation: isolation.clone(),
             ..self.as_it_is(Access::Vfio, driver, effective)
         })
     }
 
     /// Its kernel driver keeps rings and registers, so neither doorbell nor group matters to who has the interface.
-    fn by_netdev(&self, host: &Host) -> Result<Eligible, Vec<String>> {
+    fn by_netdev(&self, host: &Host) -> Result<Eligible, Reasons> {
         let parent = Parent::Vf(self.function.address);
-        let Some(driver) = &self.function.driver else { return Err(vec!["on no driver".to_owned()]) };
+        let Some(driver) = &self.function.driver else {
+            return Err(Kind::Driver.because("on no driver").into());
+        };
         let there = netdev::there(host, &parent, &Child::None);
-        there.map_err(|reason| vec![format!("{reason}: it is on {driver}")])?;
+        there.map_err(|reason| Kind::Interface.because(format!("{reason}: it is on {driver}")))?;
         Ok(self.as_it_is(Access::Netdev, driver, Effective::Kernel))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de, de::IgnoredAny};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind")]
@@ -11,6 +11,10 @@ pub(super) enum Object {
     DaemonSet(Box<DaemonSet>),
     RuntimeClass(RuntimeClass),
     Pod(UserPod),
+    // Of a cluster, which is not here.
+    ServiceAccount(IgnoredAny),
+    ClusterRole(IgnoredAny),
+    ClusterRoleBinding(IgnoredAny),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -83,11 +87,15 @@ pub(super) struct DaemonSet {
 pub(super) struct Metadata {
     pub(super) name: String,
     pub(super) namespace: String,
+    #[serde(default, rename = "labels")]
+    _labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct DaemonSetSpec {
+    #[serde(default, rename = "updateStrategy")]
+    _update_strategy: IgnoredAny,
     #[serde(rename = "selector")]
     _selector: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) template: Template,
@@ -110,8 +118,17 @@ pub(super) struct Pod {
     pub(super) host_network: bool,
     #[serde(default, rename = "hostPID")]
     pub(super) host_pid: bool,
+    // This node is one that it runs on.
     #[serde(default, rename = "nodeSelector")]
     _node_selector: BTreeMap<String, String>,
+    #[serde(default, rename = "tolerations")]
+    _tolerations: IgnoredAny,
+    #[serde(default, rename = "affinity")]
+    _affinity: IgnoredAny,
+    #[serde(default, rename = "priorityClassName")]
+    _priority_class_name: String,
+    #[serde(default, rename = "serviceAccountName")]
+    _service_account_name: String,
     #[serde(default)]
     pub(super) init_containers: Vec<Container>,
     pub(super) containers: Vec<Container>,
@@ -123,11 +140,46 @@ pub(super) struct Pod {
 pub(super) struct Container {
     pub(super) name: String,
     pub(super) image: String,
+    // The image is on the node.
+    #[serde(default, rename = "imagePullPolicy")]
+    _image_pull_policy: String,
     #[serde(default)]
     pub(super) args: Vec<String>,
+    #[serde(default)]
+    pub(super) resources: PluginResources,
+    // Nobody but the scenarios asks, and they ask the pod's own address.
+    #[serde(default, rename = "ports")]
+    _ports: IgnoredAny,
+    #[serde(default, rename = "livenessProbe")]
+    _liveness_probe: IgnoredAny,
+    #[serde(default, rename = "readinessProbe")]
+    _readiness_probe: IgnoredAny,
     pub(super) security_context: SecurityContext,
     pub(super) termination_message_path: PathBuf,
     pub(super) volume_mounts: Vec<Mount>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PluginResources {
+    pub(super) limits: Limits,
+    // The node has what is asked for.
+    #[serde(rename = "requests")]
+    _requests: IgnoredAny,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    #[serde(deserialize_with = "mebibytes")]
+    pub(super) memory: Option<u64>,
+}
+
+/// A quantity of memory as the chart writes it, in bytes.
+fn mebibytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let bytes = text.strip_suffix("Mi").and_then(|count| count.parse::<u64>().ok()?.checked_mul(1 << 20));
+    bytes.map(Some).ok_or_else(|| de::Error::custom(format!("`{text}` is no number of Mi")))
 }
 
 #[derive(Clone, Debug, Deserialize)]

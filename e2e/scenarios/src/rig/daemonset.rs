@@ -1,4 +1,4 @@
-//! The plugin as `manifests/doorbell.yaml` installs it: an image, and the pod that the DaemonSet has on this node.
+//! The plugin as the chart installs it: the image of the Dockerfile, and the pod that the DaemonSet has on this node.
 
 use std::fs;
 use std::path::Path;
@@ -9,12 +9,14 @@ use e2e_kubelet::{ContainerSpec, Kubelet, Manifest, PodSpec, PodUid};
 use crate::rig::WITHIN;
 use crate::rig::node::{BIN, Node, command};
 use crate::rig::plugin;
+use crate::{installed_vdpa, main_job};
 
-const MANIFEST: &str = include_str!("../../../../manifests/doorbell.yaml");
+/// Config whose pools the chart is installed with, by the name of the installation.
+pub(crate) const INSTALLED: [(&str, &str); 3] =
+    [("fast", main_job::CONFIG), ("rings", installed_vdpa::CONFIG), ("other", plugin::WITHOUT)];
+/// The image, as the host has made it.
+const IMAGE: &str = "image.tar";
 const KUBELET: &str = "/var/lib/kubelet";
-/// Where the image is made.
-const IMAGE: &str = "/run/image";
-const PROGRAM: &str = "usr/bin/doorbell-device-plugin";
 /// Names of its containers.
 pub(crate) const PLUGIN: &str = "plugin";
 pub(crate) const PROVER: &str = "prover";
@@ -28,46 +30,19 @@ pub(crate) async fn prepare(node: &Node) -> Result<()> {
     // There systemd makes all mounts shared. Here the first `ip netns` does it for this one, by mounting it on itself; later,
     // it would do so with the namespaces of pods in it.
     command("ip", &["netns", "add", "first"]).await?;
-    import_image(node).await
+    node.import_image(&Path::new(BIN).join(IMAGE)).await
 }
 
-/// Makes the Dockerfile's last stage, a layer of static programs, into the image that the manifest names.
-async fn import_image(node: &Node) -> Result<()> {
-    let layer = Path::new(IMAGE).join("layer").join(PROGRAM);
-    let folder = layer.parent().context("no folder")?;
-    fs::create_dir_all(folder)?;
-    for program in ["doorbell-device-plugin", "doorbell"] {
-        fs::copy(Path::new(BIN).join(program), folder.join(program))
-            .with_context(|| format!("copy {program}"))?;
-    }
-    let tar = |arguments: &str| {
-        let script = format!("cd {IMAGE} && tar -cf {arguments}");
-        async move { command("sh", &["-c", &script]).await }
-    };
-    tar("layer.tar -C layer usr").await?;
-    let digest = command("sha256sum", &[&format!("{IMAGE}/layer.tar")]).await?;
-    let digest = digest.split(' ').next().unwrap_or_default();
-    let config = serde_json::json!({
-        "architecture": "amd64",
-        "os": "linux",
-        "config": { "Entrypoint": [format!("/{PROGRAM}")], "Cmd": ["run"] },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
-    });
-    fs::write(format!("{IMAGE}/config.json"), config.to_string())?;
-    let name = pod("")?.find(PLUGIN).context("no plugin")?.image.clone();
-    let tag = format!("docker.io/library/{name}");
-    let manifest =
-        serde_json::json!([{ "Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"] }]);
-    fs::write(format!("{IMAGE}/manifest.json"), manifest.to_string())?;
-    tar("image.tar manifest.json config.json layer.tar").await?;
-    node.import_image(&Path::new(IMAGE).join("image.tar")).await
+/// The file with what the chart makes for an installation.
+pub(crate) fn file(installation: &str) -> String {
+    format!("chart-{installation}.yaml")
 }
 
-/// The DaemonSet's pod with this config.
-pub(crate) fn pod(config: &str) -> Result<PodSpec> {
-    let mut manifest = Manifest::parse(MANIFEST)?;
-    manifest.configure("doorbell", "config.yaml", config)?;
-    Ok(manifest.pod(Path::new(KUBELET))?)
+/// The DaemonSet's pod of an installation.
+pub(crate) fn pod(installation: &str) -> Result<PodSpec> {
+    let file = Path::new(BIN).join(file(installation));
+    let manifest = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+    Ok(Manifest::parse(&manifest)?.pod(Path::new(KUBELET))?)
 }
 
 /// Its plugin's container.

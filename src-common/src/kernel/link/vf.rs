@@ -5,6 +5,7 @@
 
 mod error;
 mod read;
+mod traffic;
 
 use std::fmt;
 
@@ -22,6 +23,7 @@ use super::called;
 
 pub use error::VfError;
 pub use read::read;
+pub use traffic::{Carried, Traffic, traffic_of};
 
 /// What a PF holds of a VF.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use super::{LinkState, Rate, VfAttributes, VfError, Vlan, VlanProtocol};
 
 /// Attributes of the kernel's `include/uapi/linux/if_link.h`.
 const IFLA_NUM_VF: u16 = 21;
-const IFLA_VFINFO_LIST: u16 = 22;
-const IFLA_VF_MAC: u16 = 1;
+pub(super) const IFLA_VFINFO_LIST: u16 = 22;
+pub(super) const IFLA_VF_MAC: u16 = 1;
 const IFLA_VF_VLAN: u16 = 2;
 const IFLA_VF_SPOOFCHK: u16 = 4;
 const IFLA_VF_LINK_STATE: u16 = 5;
@@ -132,7 +132,7 @@ fn switch(setting: u32) -> Option<bool> {
 }
 
 /// A word of a structure of 32-bit numbers.
-fn number(value: &[u8], place: usize) -> Option<u32> {
+pub(super) fn number(value: &[u8], place: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*value.get(place * size_of::<u32>()..)?.first_chunk()?))
 }
 

@@ -1,0 +1,43 @@
+{{/* What finds the plugin's pods. A DaemonSet keeps its selector for good. */}}
+{{- define "doorbell.selector" -}}
+app.kubernetes.io/name: doorbell
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "doorbell.labels" -}}
+{{ include "doorbell.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
+{{- define "doorbell.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default "doorbell" }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
+{{- end }}
+
+{{/* Whether any pool is of vDPA devices; "" if none. */}}
+{{- define "doorbell.vdpa" -}}
+{{- range .Values.pools }}{{ if has .access (list "vhost-vdpa" "virtio-vdpa") }}true{{ end }}{{ end }}
+{{- end }}
+
+{{/* Whether any pool's devices follow the link of their PF. */}}
+{{- define "doorbell.links" -}}
+{{- range .Values.pools }}{{ if eq (toString .pfLinkDown) "unhealthy" }}true{{ end }}{{ end }}
+{{- end }}
+
+{{/* The port of "address:port". */}}
+{{- define "doorbell.port" -}}
+{{ last (splitList ":" .Values.metrics) }}
+{{- end }}
+
+{{/* The folder of containerd's config file. */}}
+{{- define "doorbell.containerd" -}}
+{{ dir (.Values.containerdConfig | default "/etc/containerd/config.toml") }}
+{{- end }}
+
+{{/* The pool that `helm test` takes a device of: the one that is named, else the first whose pods get nodes. */}}
+{{- define "doorbell.tested" -}}
+{{- $pool := .Values.test.pool -}}
+{{- range .Values.pools -}}
+{{- if and (not $pool) (ne (toString .runtime) "kata") (has .access (list "vfio" "vhost-vdpa" "mdev")) -}}{{- $pool = .name -}}{{- end -}}
+{{- end -}}
+{{ $pool }}
+{{- end }}
