@@ -3,6 +3,7 @@
 //! Paths are kept as the host sees them (`/sys/bus/pci/…`) and prefixed only at the moment of I/O, so that a captured
 //! tree or a test's folder stands in for the machine. Each module owns the constants of its own corner.
 
+mod exchange;
 mod record;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::fault;
 
+pub use exchange::is_left_of_exchange;
 pub use record::Entry;
 use record::Record;
 
@@ -200,6 +202,24 @@ impl Host {
             self.note(path, || Entry::There);
         }
         there
+    }
+
+    /// Whether the path is a file (links followed): reading one ends.
+    #[must_use]
+    pub fn is_file(&self, path: impl AsRef<Path>) -> bool {
+        fs::metadata(self.path(path)).is_ok_and(|file| file.is_file())
+    }
+
+    /// Whether the path is a symbolic link.
+    #[must_use]
+    pub fn is_link(&self, path: impl AsRef<Path>) -> bool {
+        self.path(path).is_symlink()
+    }
+
+    /// Whether the path is a file that its owner may run (links followed).
+    #[must_use]
+    pub fn is_program(&self, path: impl AsRef<Path>) -> bool {
+        fs::metadata(self.path(path)).is_ok_and(|file| file.is_file() && file.mode() & 0o100 != 0)
     }
 
     /// Whether a folder was removed and is still seen here, because it is mounted here: nothing can be made in it.
