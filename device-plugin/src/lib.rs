@@ -7,12 +7,13 @@
 //! registered. [`live`] keeps the inventory true by a [`look`] at what changed: [`heard`] from the kernel, [`reload`]ed
 //! from the config, [`strangers`] and [`links`] besides. [`prover`] opens device nodes where the plugin may not. [`run`],
 //! [`scan`] and [`explain`] are the commands, [`captured`] the hosts that the last two can look at; [`metrics`] are what
-//! the first tells of itself.
+//! the first tells of itself. [`install`] and [`chain`] are of the CNI binary and of the conflist that names it.
 
 pub mod advertise;
 pub mod allocate;
 pub mod allocated;
 pub mod captured;
+pub mod chain;
 pub mod config;
 pub mod discovery;
 pub mod doctor;

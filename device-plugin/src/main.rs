@@ -9,12 +9,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use doorbell_common::formats::descriptor;
 use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
+use doorbell_device_plugin::chain::Folders;
 use doorbell_device_plugin::config::{self, Config, ConfigError};
 use doorbell_device_plugin::http::HttpAddress;
 use doorbell_device_plugin::logs::{LogFormat, Logs};
 use doorbell_device_plugin::prover;
 use doorbell_device_plugin::run::Settings;
-use doorbell_device_plugin::{doctor, explain, given, install, run, scan};
+use doorbell_device_plugin::{chain, doctor, explain, given, install, run, scan};
 use tracing::info;
 
 /// Gives pods VF-backed virtio sub-devices whose doorbell is proven.
@@ -85,11 +86,26 @@ enum Command {
         #[arg(long, default_value = "/opt/cni/bin")]
         to: PathBuf,
     },
-    /// Takes it away again.
+    /// Keeps the CNI plugin at the end of the node's active conflist, for pods that no Multus gives a network of its own.
+    KeepCni {
+        /// The folder where the container runtime looks for network configurations.
+        #[arg(long, default_value = "/etc/cni/net.d")]
+        conf_dir: String,
+        /// The folder where it looks for plugins.
+        #[arg(long, default_value = "/opt/cni/bin")]
+        bin_dir: PathBuf,
+        /// Takes the binary away as well, when the plugin is uninstalled.
+        #[arg(long)]
+        remove_binary: bool,
+    },
+    /// Takes the CNI plugin out of the conflist, if it was put there, and the binary away.
     UninstallCni {
         /// The folder where it was installed.
         #[arg(long, default_value = "/opt/cni/bin")]
         from: PathBuf,
+        /// The folder where the container runtime looks for network configurations.
+        #[arg(long, default_value = "/etc/cni/net.d")]
+        conf_dir: String,
     },
     /// Shows, in a container, which devices it was given, and whether their nodes open. Exit code 1 if one does not.
     Given,
@@ -185,8 +201,15 @@ fn work(command: Command, logs: Logs) -> Result<ExitCode> {
                 install::install(&Root::this()?.host, &from, &to).context("install the CNI binary")?;
             info!(to = %to.display(), is_new, "the CNI binary is there");
         }
-        Command::UninstallCni { from } => {
-            install::uninstall(&Root::this()?.host, &from).context("uninstall the CNI binary")?;
+        Command::KeepCni { conf_dir, bin_dir, remove_binary } => {
+            let folders = Folders { configs: conf_dir, binaries: bin_dir };
+            // From here an upgrade looks like the end of the plugin: the entry stays, and goes by `uninstall-cni`.
+            let uninstalled = async || false;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(chain::run(Root::this()?.host, folders, remove_binary, uninstalled))?;
+        }
+        Command::UninstallCni { from, conf_dir } => {
+            chain::uninstall(&Root::this()?.host, &Folders { configs: conf_dir, binaries: from })?;
         }
         Command::Given => {
             let folder = std::env::var(descriptor::ENV).ok();
