@@ -164,12 +164,15 @@ impl DevicePlugin for PoolService {
 
 /// What was never fit to be handed out is not in the list at all; what is not now, is in it as unhealthy.
 fn list(pool: &Pool) -> ListAndWatchResponse {
-    let device = |eligible: &Eligible| device(eligible, !pool.unhealthy.contains_key(&eligible.id));
+    let device = |eligible: &Eligible| {
+        let numa_node = eligible.numa_node.filter(|_| !pool.exclude_topology);
+        device(eligible, numa_node, !pool.unhealthy.contains_key(&eligible.id))
+    };
     ListAndWatchResponse { devices: pool.devices.values().map(device).collect() }
 }
 
-fn device(device: &Eligible, healthy: bool) -> Device {
-    let node = device.numa_node.map(|node| NumaNode { id: node.into() });
+fn device(device: &Eligible, numa_node: Option<u32>, healthy: bool) -> Device {
+    let node = numa_node.map(|node| NumaNode { id: node.into() });
     Device {
         id: device.id.to_string(),
         health: if healthy { "Healthy" } else { "Unhealthy" }.to_owned(),

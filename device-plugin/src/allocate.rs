@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::config::PoolName;
 use crate::guard::{self, Refusal};
-use crate::inventory::{Inventory, Pool};
+use crate::inventory::{Inventory, Pool, VHOST_NET};
 
 /// The answer for one container.
 pub fn answer(
@@ -36,11 +36,11 @@ pub fn answer(
     }
     let envs = environment(pool, &devices, by_cdi);
     if by_cdi {
-        let name = |device: &&Eligible| CdiDevice { name: cdi::qualified(&pool.resource, &device.id) };
+        let name = |device: &&Eligible| CdiDevice { name: cdi::qualified(&pool.kind, &device.id) };
         let cdi_devices = devices.iter().map(name).collect();
         return Ok(ContainerAllocateResponse { envs, cdi_devices, ..Default::default() });
     }
-    let mut nodes: Vec<&str> = devices.iter().flat_map(|device| pool.runtime.nodes(device)).collect();
+    let mut nodes: Vec<&str> = devices.iter().flat_map(|device| pool.nodes(device)).collect();
     nodes.sort_unstable();
     nodes.dedup();
     Ok(ContainerAllocateResponse {
@@ -58,9 +58,9 @@ pub fn answer(
 fn environment(pool: &Pool, devices: &[&Eligible], by_cdi: bool) -> HashMap<String, String> {
     let mut variables =
         HashMap::from([(descriptor::ENV.to_owned(), descriptor::CONTAINER_FOLDER.to_owned())]);
-    let variable = pool.variable();
+    let variable = pool.variable.clone();
     if !pool.runtime.is_kata() {
-        variables.insert(format!("{variable}_INFO"), info(devices, by_cdi));
+        variables.insert(format!("{variable}_INFO"), info(pool, devices, by_cdi));
     }
     if !pool.runtime.is_kata() || devices.iter().all(|device| device.is_its_function()) {
         let ids: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
@@ -69,8 +69,9 @@ fn environment(pool: &Pool, devices: &[&Eligible], by_cdi: bool) -> HashMap<Stri
     variables
 }
 
-/// What others know of each device. By CDI it names no node: it is replayed as it is, and nodes are renumbered.
-fn info(devices: &[&Eligible], by_cdi: bool) -> String {
+/// What others know of each device. By CDI it names no node of the device: it is replayed as it is, and nodes are
+/// renumbered.
+fn info(pool: &Pool, devices: &[&Eligible], by_cdi: bool) -> String {
     let info: BTreeMap<&str, Value> = devices
         .iter()
         .map(|device| {
@@ -82,6 +83,14 @@ fn info(devices: &[&Eligible], by_cdi: bool) -> String {
                 }
                 Nodes::VhostVdpa { vhost_vdpa } if !by_cdi => info["vdpa"] = json!({ "mount": vhost_vdpa }),
                 _ => {}
+            }
+            if pool.vhost_net {
+                let [net, tun] = VHOST_NET;
+                info["vhost"] = json!({ "net-mount": net, "tun-mount": tun });
+            }
+            let extra = pool.additional_info.about(&device.id);
+            if !extra.is_empty() {
+                info["extra"] = json!(extra);
             }
             (device.id.as_str(), info)
         })

@@ -3,6 +3,7 @@
 //! YAML, `apiVersion: doorbell.dev/v1`. Every field is a type that parses itself, unknown fields are refused, and an
 //! error names the file, the line and the field: `pools.yaml:7: pools[0].select.pciAddresses[1]: `01:00` is no …`.
 
+mod info;
 mod log_level;
 mod names;
 mod node;
@@ -12,8 +13,10 @@ mod prepare;
 mod runtime;
 mod schema;
 mod select;
+mod selection;
 mod switch;
 mod virtio;
+mod yaml;
 
 use std::path::Path;
 
@@ -22,22 +25,24 @@ use serde::{Deserialize, Deserializer, de};
 
 use self::pool::{Contradiction, PoolFields};
 
+pub use info::AdditionalInfo;
 pub use log_level::LogLevel;
-pub use names::{DriverName, PoolName, ResourcePrefix};
+pub use names::{DriverName, PoolName, ResourceName, ResourcePrefix};
 pub use node::NodePermissions;
 pub use pf::{PfName, PfSelector, RootDevice};
 pub use pool::{AllocationPolicy, PfLinkDown, Pool};
 pub use prepare::{IfUnsupported, MacPolicy, MdevType, Prepare};
 pub use runtime::{Kata, Runtime};
 pub use schema::schema;
-pub use select::{AcpiIndex, AuxType, DoorbellVerdict, HexId, Select};
+pub use select::{AcpiIndex, AuxType, BaseClass, DoorbellVerdict, HexId, Select, VdpaDriver};
+pub use selection::Selection;
 pub use switch::{Cdi, Iommufd, Registration};
 pub use virtio::VirtioType;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// First part of every resource name; `doorbell.dev` by default.
+    /// First part of every resource name that a pool does not give itself; `doorbell.dev` by default.
     pub resource_prefix: ResourcePrefix,
     /// Whether devices are handed out by CDI names; by default where the node's runtime is seen to take them.
     pub cdi: Cdi,
@@ -134,9 +139,11 @@ impl Config {
 
         let mut pools: Vec<Pool> = Vec::new();
         for (index, fields) in fields.into_iter().enumerate() {
-            let pool = fields.checked(&pools, cdi).map_err(|Contradiction { line, field, message }| {
-                invalid(line, format!("pools[{index}].{field}"), message)
-            })?;
+            let pool = fields.checked(&resource_prefix, &pools, cdi).map_err(
+                |Contradiction { line, field, message }| {
+                    invalid(line, format!("pools[{index}].{field}"), message)
+                },
+            )?;
             pools.push(pool);
         }
         Ok(Self { resource_prefix, cdi, containerd_config, registration, log_level, pools })
@@ -150,8 +157,16 @@ impl Config {
 
     /// Full name of a pool's resource.
     #[must_use]
-    pub fn resource(&self, pool: &PoolName) -> String {
-        format!("{}/{pool}", self.resource_prefix)
+    pub fn resource(&self, pool: &Pool) -> String {
+        pool.resource_below(&self.resource_prefix)
+    }
+
+    /// The environment variable that has the ids of a container's devices from that pool. Who gives the resource's whole
+    /// name has pods that know the variable, and sriov-network-device-plugin leaves dashes in it.
+    #[must_use]
+    pub fn variable(&self, pool: &Pool) -> String {
+        let marks: &[char] = if pool.resource.is_some() { &['.', '/'] } else { &['.', '/', '-'] };
+        format!("PCIDEVICE_{}", self.resource(pool).to_uppercase().replace(marks, "_"))
     }
 }
 

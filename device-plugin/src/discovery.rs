@@ -1,6 +1,6 @@
 //! Finding what sub-devices can stand on, what stands there, and which pool each belongs to. Reads only.
 
-mod acpi;
+mod asked;
 mod select;
 mod standing;
 mod touched;
@@ -19,7 +19,7 @@ use doorbell_common::kernel::vdpa::{ManagementDevice, OnBus};
 use doorbell_common::kernel::vfio::Way;
 use doorbell_common::subdevice::{Access, Parent, ParentName, VirtualFunction};
 
-use self::acpi::AcpiIndexes;
+use self::asked::Asked;
 use crate::config::{Config, Pool, PoolName};
 
 pub use touched::Touched;
@@ -46,7 +46,7 @@ pub struct Survey {
     /// The same, where it may be waiting for somebody with the lock that changes need: then nothing is to be changed.
     pub stuck: Option<String>,
     /// What only some pools select by.
-    acpi: AcpiIndexes,
+    asked: Asked,
 }
 
 /// A VF with its place and its verdicts.
@@ -115,7 +115,7 @@ fn look(
         management: Vec::new(),
         unlisted: None,
         stuck: None,
-        acpi: AcpiIndexes::unread(host),
+        asked: Asked::nothing_of(host),
     };
     for pf in &survey.pfs {
         for (index, address) in &pf.vfs {

@@ -11,16 +11,21 @@ use doorbell_common::host::Host;
 use doorbell_common::subdevice::{DeviceId, Eligible, Kind, Parent, Reasons};
 
 use crate::config::{
-    self, AllocationPolicy, Config, NodePermissions, PoolName, Registration, ResourcePrefix, Runtime,
+    self, AdditionalInfo, AllocationPolicy, Config, NodePermissions, PoolName, Registration, ResourcePrefix,
+    Runtime,
 };
 use crate::discovery::{self, Assignment, Survey, Unreadable};
 use crate::proof;
 use crate::runtime::{self, CdiChoice};
 
+/// Nodes for who makes packets of a TAP device go through vhost (`/dev/vhost-net` and `/dev/net/tun`, minor numbers 238 and
+/// 200 in the kernel's `devices.txt`: they are the same in every boot).
+pub const VHOST_NET: [&str; 2] = ["/dev/vhost-net", "/dev/net/tun"];
+
 /// All pools with their devices, and how they are handed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    /// First part of every resource name.
+    /// First part of every resource name that a pool does not give itself.
     pub prefix: ResourcePrefix,
     /// Bytes of a page of memory on this host.
     pub page: u64,
@@ -39,8 +44,13 @@ pub struct Inventory {
 /// One extended resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
-    /// Full name, `doorbell.dev/<pool>`.
+    /// Full name, `doorbell.dev/<pool>` or the pool's own.
     pub resource: String,
+    /// The environment variable that has the ids of a container's devices.
+    pub variable: String,
+    /// Kind of its CDI names: `doorbell.dev/<pool>`, for a resource's own name may be none, as where it begins with a
+    /// digit; of pools for Kata the resource, by which Kata looks devices up.
+    pub kind: String,
     /// Container runtime of its pods.
     pub runtime: Runtime,
     /// Whether a container starts only once the CNI has wired its devices.
@@ -49,6 +59,12 @@ pub struct Pool {
     pub allocation: AllocationPolicy,
     /// Who may open the nodes in the container.
     pub node: NodePermissions,
+    /// Whether the kubelet is not told of NUMA nodes.
+    pub exclude_topology: bool,
+    /// Whether containers get the nodes of vhost-net besides.
+    pub vhost_net: bool,
+    /// What containers are told besides.
+    pub additional_info: AdditionalInfo,
     /// Devices that are advertised, by id.
     pub devices: BTreeMap<DeviceId, Eligible>,
     /// Those of them that are not healthy now, with the reason.
@@ -60,11 +76,19 @@ pub struct Pool {
 /// The inventory of a survey, its isolation confirmed first.
 pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Inventory {
     let empty = |pool: &config::Pool| Pool {
-        resource: config.resource(&pool.name),
+        resource: config.resource(pool),
+        variable: config.variable(pool),
+        kind: match pool.runtime.is_kata() {
+            true => config.resource(pool),
+            false => format!("{}/{}", config.resource_prefix, pool.name),
+        },
         runtime: pool.runtime.clone(),
         require_cni: pool.require_cni,
         allocation: pool.allocation,
         node: pool.node,
+        exclude_topology: pool.exclude_topology,
+        vhost_net: pool.vhost_net,
+        additional_info: pool.additional_info.clone(),
         devices: BTreeMap::new(),
         unhealthy: BTreeMap::new(),
         refused: BTreeMap::new(),
@@ -104,10 +128,11 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Invento
 }
 
 impl Pool {
-    /// The environment variable that has the ids of a container's devices.
+    /// The nodes of a device that its container is handed.
     #[must_use]
-    pub fn variable(&self) -> String {
-        format!("PCIDEVICE_{}", self.resource.to_uppercase().replace(['.', '/', '-'], "_"))
+    pub fn nodes<'a>(&self, device: &'a Eligible) -> Vec<&'a str> {
+        let besides = if self.vhost_net { &VHOST_NET[..] } else { &[] };
+        self.runtime.nodes(device).into_iter().chain(besides.iter().copied()).collect()
     }
 }
 

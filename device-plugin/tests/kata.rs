@@ -57,6 +57,19 @@ fn kata_is_told_no_node_twice() {
 }
 
 #[test]
+fn kata_looks_devices_up_by_the_resource() {
+    let config = "apiVersion: doorbell.dev/v1\ncdi: true\npools:\n- {name: fast, resource: intel.com/fast_A, access: vfio, runtime: kata, select: {pfNames: [ens1f0]}}\n";
+    let node = node();
+    let inventory = node.inventory(config);
+    publish::all(&node.host(), &inventory).unwrap();
+    let ids = ["0000:01:00.1".to_owned()];
+    let answer = allocate::answer(&node.host(), &inventory, &"fast".parse().unwrap(), &ids).unwrap();
+    assert_eq!(answer.cdi_devices[0].name, "intel.com/fast_A=0000:01:00.1");
+    let specification: Value = serde_json::from_str(&node.text("var/run/cdi/doorbell-fast.json")).unwrap();
+    assert_eq!(specification["kind"], "intel.com/fast_A");
+}
+
+#[test]
 fn a_guest_is_told_what_it_has_and_the_host_keeps_what_only_it_can_use() {
     let node = node();
     for_kata(&node, "cdi: true");

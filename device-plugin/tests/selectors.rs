@@ -29,7 +29,8 @@ fn pools(node: &Node, selects: &[&str]) -> Vec<Vec<String>> {
     let names = ["first", "second"];
     let mut config = "apiVersion: doorbell.dev/v1\npools:\n".to_owned();
     for (name, select) in names.iter().zip(selects) {
-        config += &format!("- {{name: {name}, access: vfio, select: {{{select}}}}}\n");
+        let select = if select.starts_with('[') { (*select).to_owned() } else { format!("{{{select}}}") };
+        config += &format!("- {{name: {name}, access: vfio, select: {select}}}\n");
     }
     let inventory = node.inventory(&config);
     let number = |id: &str| id.rsplit('.').next().unwrap().to_owned();
@@ -72,6 +73,22 @@ fn a_virtio_type_is_a_name_or_a_number() {
 }
 
 #[test]
+fn a_class_is_the_first_byte_of_its_code() {
+    let node = node();
+    node.write("sys/bus/pci/devices/0000:01:00.2/class", b"0x010000\n");
+    assert_eq!(pools(&node, &["classes: ['02']", "classes: ['01', '12']"]), [vec!["1", "3"], vec!["2"]]);
+}
+
+#[test]
+fn a_link_is_of_the_vf_or_where_it_has_none_of_its_pf() {
+    let node = node();
+    std::fs::create_dir_all(node.at("sys/bus/pci/devices/0000:01:00.1/net/ib0")).unwrap();
+    node.write("sys/class/net/ib0/type", b"32\n");
+    node.write("sys/class/net/ens1f0/type", b"1\n");
+    assert_eq!(pools(&node, &["linkTypes: [ether]", "linkTypes: [infiniband]"]), [vec!["2", "3"], vec!["1"]]);
+}
+
+#[test]
 fn a_doorbell_is_selected_by_what_a_page_of_it_rings() {
     assert_eq!(selected("doorbell: [exclusive]"), "123");
     assert_eq!(selected("doorbell: [per-device]"), "12");
@@ -89,6 +106,11 @@ fn a_refused_verdict_matches_nothing() {
 #[test]
 fn each_selector_that_is_given_has_to_match() {
     assert_eq!(selected(&format!("rootDevices: ['{PF}'], pfNames: ['ens1f0#1-2'], numaNodes: [0]")), "2");
+}
+
+#[test]
+fn of_several_sets_of_selectors_one_has_to_match() {
+    assert_eq!(selected("[{virtioTypes: [block]}, {acpiIndexes: [101], numaNodes: [0]}]"), "12");
 }
 
 #[test]

@@ -41,6 +41,30 @@ async fn dial(node: &Node) -> DevicePluginClient<Channel> {
 }
 
 #[tokio::test]
+async fn the_kubelet_is_told_of_numa_nodes_unless_the_pool_excludes_them() {
+    for (more, told) in [("", true), (", excludeTopology: true", false)] {
+        let node = Node::with(&[GOOD]);
+        node.write("sys/bus/pci/devices/0000:01:00.1/numa_node", b"1\n");
+        let config = format!(
+            "apiVersion: doorbell.dev/v1\npools:\n- {{name: fast, access: vfio, select: {{pfNames: [ens1f0]}}{more}}}\n"
+        );
+        let (_sender, inventory) = watch::channel(Arc::new(node.inventory(&config)));
+        let closing = CancellationToken::new();
+        let serving =
+            tokio::spawn(kubelet::serve(node.host(), inventory, Listening::default(), closing.clone()));
+        let test = async {
+            let mut lists = dial(&node).await.list_and_watch(Empty {}).await.unwrap().into_inner();
+            let devices = lists.message().await.unwrap().unwrap().devices;
+            let nodes = devices[0].topology.as_ref().map(|topology| topology.nodes[0].id);
+            assert_eq!(nodes, told.then_some(1));
+        };
+        tokio::time::timeout(WITHIN, test).await.unwrap();
+        closing.cancel();
+        serving.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_stream_says_each_change_of_its_pool_and_ends_with_the_plugin() {
     let node = Node::with(&[GOOD, Vf { group: 8, ..GOOD }]);
     let whole = node.inventory(CONFIG);

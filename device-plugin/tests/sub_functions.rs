@@ -73,6 +73,7 @@ fn a_sub_function_is_selected_by_what_it_has() {
         "auxTypes: [sf], parents: [mlx5_core.sf.2]",
         "auxTypes: [sf], drivers: [mlx5_core.sf], numaNodes: [0]",
         "auxTypes: [sf], isolation: [kernel-mediated]",
+        "auxTypes: [sf], vendors: [15b3], devices: [a2d6]",
     ] {
         assert_eq!(selected("netdev", select), [IDS[0]], "{select}");
     }
@@ -85,7 +86,8 @@ fn a_sub_function_is_selected_by_what_it_has() {
 fn what_a_sub_function_has_not_does_not_select_it() {
     for select in [
         "auxTypes: [sf], pfNames: ['p0#0-87']",
-        "auxTypes: [sf], vendors: [15b3]",
+        "auxTypes: [sf], vendors: [1af4]",
+        "auxTypes: [sf], classes: ['02']",
         "auxTypes: [sf], pciAddresses: ['0000:08:00.0']",
         "auxTypes: [sf], acpiIndexes: [1]",
         "auxTypes: [sf], numaNodes: [1]",

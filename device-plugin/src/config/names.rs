@@ -23,6 +23,10 @@ pub struct PoolName(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourcePrefix(String);
 
+/// Full name of an extended resource: a prefix, and what Kubernetes takes behind the slash but for dots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResourceName(String);
+
 /// Name of a driver, as its folder in sysfs is called: `vfio-pci`, `mlx5_core.sf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverName(String);
@@ -43,6 +47,11 @@ pub enum BadName {
         "`{0}` is no resource prefix: expected a DNS name in lower case outside of kubernetes.io, such as doorbell.dev"
     )]
     Prefix(String),
+    /// Not a resource's.
+    #[error(
+        "`{0}` is no resource: expected <prefix>/<name>, the name of letters, digits and inner `_` and `-`, at most {LABEL_LENGTH}, such as intel.com/sriov_net_A"
+    )]
+    Resource(String),
 }
 
 impl PoolName {
@@ -50,6 +59,15 @@ impl PoolName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl ResourceName {
+    /// Whether CDI takes it as a kind, and containerd as well (see [`PoolName`]).
+    #[must_use]
+    pub fn is_cdi_kind(&self) -> bool {
+        let name = self.0.split_once('/').map_or(self.0.as_str(), |(_, name)| name);
+        name.len() > 1 && name.starts_with(|first: char| first.is_ascii_alphabetic())
     }
 }
 
@@ -74,6 +92,22 @@ impl FromStr for ResourcePrefix {
         let good =
             text.len() <= PREFIX_LENGTH && text.contains('.') && text.split('.').all(is_label) && !reserved;
         if good { Ok(Self(text.to_owned())) } else { Err(BadName::Prefix(text.to_owned())) }
+    }
+}
+
+impl FromStr for ResourceName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let good = text.split_once('/').is_some_and(|(prefix, name)| {
+            let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+            prefix.parse::<ResourcePrefix>().is_ok()
+                && (1..=LABEL_LENGTH).contains(&name.len())
+                && name.bytes().all(inner)
+                && !name.starts_with(['_', '-'])
+                && !name.ends_with(['_', '-'])
+        });
+        if good { Ok(Self(text.to_owned())) } else { Err(BadName::Resource(text.to_owned())) }
     }
 }
 
@@ -132,6 +166,18 @@ impl<'de> Deserialize<'de> for PoolName {
 impl<'de> Deserialize<'de> for ResourcePrefix {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for ResourceName {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl fmt::Display for ResourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -115,6 +115,26 @@ impl<'de> Deserialize<'de> for RootDevice {
     }
 }
 
+impl std::fmt::Display for PfSelector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.pf.fmt(f)?;
+        for (index, range) in self.ranges.iter().enumerate() {
+            f.write_str(if index == 0 { "#" } else { "," })?;
+            match (range.start(), range.end()) {
+                (one, same) if one == same => one.fmt(f)?,
+                (from, to) => write!(f, "{from}-{to}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for RootDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl std::fmt::Display for PfName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

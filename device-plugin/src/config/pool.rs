@@ -1,29 +1,34 @@
 //! A pool: one extended resource, what stands behind it and how it is handed out.
 
+mod against;
+
 use doorbell_common::subdevice::Access;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
 use super::node::{NodeMode, NodeOwner};
 use super::runtime::RuntimeName;
 use super::schema::form;
-use super::{Cdi, Iommufd, Kata, NodePermissions, PoolName, Prepare, Runtime, Select, VirtioType};
-
-/// Virtio device type of a network device (virtio 1.3, section 5).
-const NET: u16 = 1;
+use super::selection::SelectionFields;
+use super::{
+    AdditionalInfo, Cdi, Iommufd, Kata, NodePermissions, PoolName, Prepare, ResourceName, ResourcePrefix,
+    Runtime, Selection,
+};
 
 /// One extended resource and the sub-devices behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
-    /// Last part of the resource name.
+    /// Its name, and the last part of the resource name.
     pub name: PoolName,
+    /// Another resource name, whole, such as one that pods ask for already.
+    pub resource: Option<ResourceName>,
     /// How a pod drives the sub-device.
     pub access: Access,
     /// Container runtime of the pods that take from this pool; `runc` by default.
     pub runtime: Runtime,
     /// Which sub-devices.
-    pub select: Select,
+    pub select: Selection,
     /// What is made and bound for the pool; absent: sub-devices are taken as they are found.
     pub prepare: Option<Prepare>,
     /// Whether consumers open the device's own node instead of its group's; off by default.
@@ -37,6 +42,12 @@ pub struct Pool {
     pub node: NodePermissions,
     /// What a PF without a link means for its devices; nothing by default.
     pub pf_link_down: PfLinkDown,
+    /// Whether the kubelet is not told of NUMA nodes; it is by default.
+    pub exclude_topology: bool,
+    /// Whether a pod gets `/dev/vhost-net` and `/dev/net/tun` beside its devices; it does not by default.
+    pub vhost_net: bool,
+    /// What pods are told besides; nothing by default.
+    pub additional_info: AdditionalInfo,
 }
 
 /// One extended resource and the sub-devices behind it.
@@ -46,6 +57,9 @@ pub struct Pool {
 pub(super) struct PoolFields {
     #[schemars(with = "PoolName")]
     name: Spanned<PoolName>,
+    #[serde(default)]
+    #[schemars(with = "ResourceName")]
+    resource: Option<Spanned<ResourceName>>,
     #[schemars(with = "form::Access")]
     access: Spanned<Access>,
     #[serde(default)]
@@ -53,8 +67,8 @@ pub(super) struct PoolFields {
     #[serde(default)]
     #[schemars(with = "Kata")]
     kata: Option<Spanned<Kata>>,
-    #[schemars(with = "Select")]
-    select: Spanned<Select>,
+    #[schemars(with = "Selection")]
+    select: Spanned<SelectionFields>,
     #[serde(default)]
     #[schemars(with = "Prepare")]
     prepare: Option<Spanned<Prepare>>,
@@ -73,10 +87,17 @@ pub(super) struct PoolFields {
     node_owner: Option<Spanned<NodeOwner>>,
     #[serde(default)]
     pf_link_down: PfLinkDown,
+    #[serde(default)]
+    exclude_topology: bool,
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    vhost_net: Option<Spanned<bool>>,
+    #[serde(default)]
+    additional_info: AdditionalInfo,
 }
 
 /// Which of a pool's free devices a container is best given, once its NUMA node is settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AllocationPolicy {
     /// From the fewest PFs, so that the others stay whole for larger requests.
@@ -87,7 +108,7 @@ pub enum AllocationPolicy {
 }
 
 /// What a PF whose link is down means for the devices of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PfLinkDown {
     /// Nothing: the wire is the network's affair, and VFs of one PF reach each other without it.
@@ -101,13 +122,30 @@ pub enum PfLinkDown {
 pub(super) struct Contradiction {
     pub(super) line: u64,
     /// Path of the field, within the pool.
-    pub(super) field: &'static str,
+    pub(super) field: String,
     pub(super) message: String,
 }
 
+impl Pool {
+    /// Full name of its resource, in a file with that prefix.
+    pub(super) fn resource_below(&self, prefix: &ResourcePrefix) -> String {
+        full(self.resource.as_ref(), prefix, &self.name)
+    }
+}
+
+fn full(resource: Option<&ResourceName>, prefix: &ResourcePrefix, name: &PoolName) -> String {
+    resource.map_or_else(|| format!("{prefix}/{name}"), ToString::to_string)
+}
+
 impl PoolFields {
-    /// The pool, behind those that stand before it and beside the file's `cdi`.
-    pub(super) fn checked(self, before: &[Pool], cdi: Cdi) -> Result<Pool, Contradiction> {
+    /// The pool, behind those that stand before it and beside the file's prefix and `cdi`.
+    pub(super) fn checked(
+        self,
+        prefix: &ResourcePrefix,
+        before: &[Pool],
+        cdi: Cdi,
+    ) -> Result<Pool, Contradiction> {
+        self.resource_against(prefix, before)?;
         self.against(before, cdi)?;
         let Self { node_mode, node_owner, .. } = &self;
         let owner = node_owner.as_ref().map(|owner| owner.value);
@@ -117,12 +155,14 @@ impl PoolFields {
             gid: owner.and_then(|owner| owner.gid),
         };
         let runtime = self.runtime();
-        let Self { name, access, select, prepare, iommufd, require_cni, allocation, pf_link_down, .. } = self;
-        let (name, access, select) = (name.value, access.value, select.value);
+        let Self { name, resource, access, select, prepare, iommufd, require_cni, allocation, .. } = self;
+        let Self { pf_link_down, exclude_topology, vhost_net, additional_info, .. } = self;
+        let (name, access, select) = (name.value, access.value, select.value.into_selection());
         let prepare = prepare.map(|prepare| prepare.value);
         let require_cni = require_cni.map_or(access.is_netdev(), |require_cni| require_cni.value);
         Ok(Pool {
             name,
+            resource: resource.map(|resource| resource.value),
             access,
             runtime,
             select,
@@ -132,6 +172,9 @@ impl PoolFields {
             allocation,
             node,
             pf_link_down,
+            exclude_topology,
+            vhost_net: vhost_net.is_some_and(|vhost_net| vhost_net.value),
+            additional_info,
         })
     }
 
@@ -143,151 +186,4 @@ impl PoolFields {
             }
         }
     }
-
-    fn against(&self, before: &[Pool], cdi: Cdi) -> Result<(), Contradiction> {
-        let Self { name, select, .. } = self;
-        let access = self.access.value;
-        if before.iter().any(|other| other.name == name.value) {
-            let message = format!("pool `{}` is there already", name.value);
-            return Err(Contradiction { line: name.referenced.line(), field: "name", message });
-        }
-        // Every VF of the node would be in the pool, and `prepare` would take them all off their drivers.
-        if select.value == Select::default() {
-            return Err(contradiction(select, "select", "no selector is given"));
-        }
-        if let Some(kata) = self.kata.as_ref().filter(|_| self.runtime == RuntimeName::Runc) {
-            return Err(contradiction(kata, "kata", "it is for pools with `runtime: kata`"));
-        }
-        if let Some(why) = self.runtime().refuses(access) {
-            return Err(contradiction(&self.access, "access", why));
-        }
-        if let Some(kata) = self.kata.as_ref().filter(|kata| kata.value.dan_conf.is_some()) {
-            if access != Access::Vfio {
-                return Err(contradiction(
-                    kata,
-                    "kata.danConf",
-                    "a DAN file names a VF: only `access: vfio` has one",
-                ));
-            }
-            if self.iommufd != Iommufd::Off {
-                let message = "Kata plugs what a DAN file names by its group: leave `iommufd` out";
-                return Err(contradiction(kata, "kata.danConf", message));
-            }
-        }
-        self.select_against_access()?;
-        if let Some(prepare) = &self.prepare {
-            self.prepare_against_the_rest(prepare)?;
-        }
-        let types = &select.value.virtio_types;
-        if access.is_netdev() && !types.is_empty() && !types.contains(&VirtioType(NET)) {
-            let message = "only a network device (net) has a network interface";
-            return Err(contradiction(select, "select.virtioTypes", message));
-        }
-        if access.is_netdev() {
-            let message = "the pod gets a network interface from the CNI, and no device node";
-            if let Some(require_cni) = self.require_cni.as_ref().filter(|require_cni| !require_cni.value) {
-                return Err(contradiction(require_cni, "requireCni", message));
-            }
-            if let Some(mode) = &self.node_mode {
-                return Err(contradiction(mode, "nodeMode", message));
-            }
-            if let Some(owner) = &self.node_owner {
-                return Err(contradiction(owner, "nodeOwner", message));
-            }
-        }
-        if cdi == Cdi::Off {
-            let message = "only CDI carries it to the container, and `cdi` is false";
-            if let Some(mode) = &self.node_mode {
-                return Err(contradiction(mode, "nodeMode", message));
-            }
-            if let Some(owner) = &self.node_owner {
-                return Err(contradiction(owner, "nodeOwner", message));
-            }
-        }
-        Ok(())
-    }
-
-    /// Each mode has its parents.
-    fn select_against_access(&self) -> Result<(), Contradiction> {
-        let Self { select, .. } = self;
-        let access = self.access.value;
-        let Select { aux_types, parents, .. } = &select.value;
-        if access == Access::Mdev && parents.is_empty() {
-            return Err(contradiction(
-                select,
-                "select",
-                "mdevs stand on the parents that select.parents names",
-            ));
-        }
-        if !aux_types.is_empty() && matches!(access, Access::Vfio | Access::Mdev) {
-            let message = format!("a sub-function is no {access} device");
-            return Err(contradiction(select, "select.auxTypes", &message));
-        }
-        if !parents.is_empty() && aux_types.is_empty() && matches!(access, Access::Vfio | Access::Netdev) {
-            let message = format!("simulators and mdev parents have no {access} devices");
-            return Err(contradiction(select, "select.parents", &message));
-        }
-        if !parents.is_empty() && aux_types.is_empty() {
-            let bare = Select {
-                parents: parents.clone(),
-                isolation: select.value.isolation.clone(),
-                virtio_types: select.value.virtio_types.clone(),
-                ..Select::default()
-            };
-            if select.value != bare {
-                let message = "beside it, only isolation and virtioTypes can select";
-                return Err(contradiction(select, "select.parents", message));
-            }
-        }
-        Ok(())
-    }
-
-    fn prepare_against_the_rest(&self, prepare: &Spanned<Prepare>) -> Result<(), Contradiction> {
-        let Self { select, .. } = self;
-        let access = self.access.value;
-        let asked = &prepare.value;
-        if asked.num_vfs.is_some() && select.value.pfs().next().is_none() {
-            let message = "neither select.pfNames nor select.rootDevices names a PF to make VFs on";
-            return Err(contradiction(prepare, "prepare.numVfs", message));
-        }
-        let of_vfs =
-            [("prepare.numVfs", asked.num_vfs.is_some()), ("prepare.driver", asked.driver.is_some())];
-        let takes_vfs = select.value.aux_types.is_empty() && select.value.parents.is_empty();
-        if let Some((field, _)) = of_vfs.into_iter().find(|(_, given)| *given && !takes_vfs) {
-            return Err(contradiction(prepare, field, "it is for VFs, and the pool selects none"));
-        }
-        let drivers = &select.value.drivers;
-        if let Some(driver) = asked.driver_for(access)
-            && takes_vfs
-            && !drivers.is_empty()
-            && !drivers.iter().any(|name| *name == *driver)
-        {
-            let message = "once bound to prepare.driver, no VF would be selected any more";
-            return Err(contradiction(select, "select.drivers", message));
-        }
-        let of_vdpa = [
-            ("prepare.maxVqPairs", asked.max_vq_pairs.is_some()),
-            ("prepare.mtu", asked.mtu.is_some()),
-            ("prepare.mac", asked.mac.is_some()),
-            ("prepare.features", asked.features.is_some()),
-        ];
-        if let Some((field, _)) = of_vdpa.into_iter().find(|(_, given)| *given && !access.is_vdpa()) {
-            return Err(contradiction(prepare, field, "no vDPA device is made for this access mode"));
-        }
-        if asked.mdev_type.is_some() != (access == Access::Mdev) {
-            let message = "mdevs are made of the type that it names, and nothing else has one";
-            return Err(contradiction(prepare, "prepare.mdevType", message));
-        }
-        if asked.per_parent.is_some()
-            && (select.value.parents.is_empty() || !select.value.aux_types.is_empty())
-        {
-            let message = "a VF or sub-function takes one";
-            return Err(contradiction(prepare, "prepare.perParent", message));
-        }
-        Ok(())
-    }
-}
-
-fn contradiction<T>(at: &Spanned<T>, field: &'static str, message: &str) -> Contradiction {
-    Contradiction { line: at.referenced.line(), field, message: message.to_owned() }
 }

@@ -6,38 +6,46 @@ use std::str::FromStr;
 
 use doorbell_common::subdevice::Access;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::DriverName;
 
 /// What is done before sub-devices are advertised; what is not given is left as it is found, or to the driver.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Prepare {
     /// Makes this many VFs on each PF in `select.pfNames` and `select.rootDevices` that has none; more are left as
     /// they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub num_vfs: Option<u32>,
     /// Binds each selected VF to this driver; by default the one that the pool's access mode needs. A VF on another
     /// that serves the mode as well stays there.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<DriverName>,
     /// Queue pairs of a vDPA network device, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_vq_pairs: Option<NonZeroU16>,
     /// MTU of a vDPA network device, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<NonZeroU16>,
     /// Where a vDPA network device's MAC address comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacPolicy>,
     /// Virtio feature bits that a vDPA device is held to.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<Features>,
     /// What becomes of a device whose driver takes one of these not.
     pub if_unsupported: IfUnsupported,
     /// How many sub-devices are made on a parent that takes several; 1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub per_parent: Option<NonZeroU32>,
     /// The type of which mdevs are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mdev_type: Option<MdevType>,
 }
 
 /// Where a MAC address comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MacPolicy {
     /// From the machine's id and the parent's name: locally administered, and the same at each start.
@@ -45,7 +53,7 @@ pub enum MacPolicy {
 }
 
 /// What becomes of a vDPA device that can't be made with all that is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum IfUnsupported {
     /// It is made without, and that is reported.
@@ -88,6 +96,12 @@ impl FromStr for MdevType {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
         let good = !text.is_empty() && text.bytes().all(inner) && !text.starts_with('.');
         if good { Ok(Self(text.to_owned())) } else { Err(BadMdevType(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
     }
 }
 

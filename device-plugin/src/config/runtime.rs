@@ -10,7 +10,7 @@ use doorbell_common::formats::descriptor::Vm;
 use doorbell_common::formats::kata_dan::{FOLDER, KataRuntime};
 use doorbell_common::subdevice::{Access, Eligible};
 use schemars::JsonSchema;
-use serde::{Deserialize, de};
+use serde::{Deserialize, Serialize, de};
 
 use super::schema::form;
 
@@ -24,7 +24,7 @@ pub enum Runtime {
 }
 
 /// Which Kata the node has.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Kata {
     /// Which of its two runtimes; runtime-rs by default.
@@ -32,7 +32,7 @@ pub struct Kata {
     #[schemars(with = "form::KataRuntime")]
     pub runtime: KataRuntime,
     /// Its `dan_conf`, where it takes VFs by DAN files.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dan_conf: Option<Folder>,
 }
 
@@ -46,7 +46,7 @@ pub struct Folder(String);
 pub struct NoFolder(String);
 
 /// As a pool names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum RuntimeName {
     #[default]

@@ -13,7 +13,8 @@ use super::node::NodeMode;
 use super::prepare::{Features, MdevType};
 use super::runtime::Folder;
 use super::{
-    AcpiIndex, Cdi, DriverName, HexId, Iommufd, PfSelector, PoolName, ResourcePrefix, RootDevice, VirtioType,
+    AcpiIndex, AdditionalInfo, BaseClass, Cdi, DriverName, HexId, Iommufd, PfSelector, PoolName,
+    ResourceName, ResourcePrefix, RootDevice, Select, Selection, VirtioType,
 };
 
 /// The schema of a config file (JSON Schema 2020-12).
@@ -59,8 +60,10 @@ const OR_NUMBER: [&str; 2] = ["string", "integer"];
 text! {
     PoolName: TEXT, "A lower-case letter, then letters, digits and inner dashes, 2 to 50 in all.", "^[a-z][-a-z0-9]{0,48}[a-z0-9]$";
     ResourcePrefix: TEXT, "A DNS name in lower case outside of kubernetes.io.", "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$";
+    ResourceName: TEXT, "Full name of an extended resource: a prefix, a slash, and letters, digits and inner `_` and `-`.", "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/[A-Za-z0-9]([-_A-Za-z0-9]{0,61}[A-Za-z0-9])?$";
     DriverName: TEXT, "Name of a driver, as its folder in sysfs is called.", "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$";
     HexId: OR_NUMBER, "A PCI id: four hexadecimal digits.", "^[0-9A-Fa-f]{4}$";
+    BaseClass: OR_NUMBER, "A PCI base class: two hexadecimal digits.", "^[0-9A-Fa-f]{2}$";
     AcpiIndex: OR_NUMBER, "A number.", "^[0-9]+$";
     VirtioType: OR_NUMBER, "A virtio device type, by name or number.", "^([a-z][a-z0-9]*|[1-9][0-9]{0,4})$";
     PfSelector: TEXT, "A PF by its network interface or address, then at will `#` and numbers of VFs.", "^[^#]+(#[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$";
@@ -107,6 +110,46 @@ impl JsonSchema for Iommufd {
     }
 }
 
+impl JsonSchema for Selection {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Selection".into()
+    }
+
+    /// By condition and not as alternatives: a wrong value is named by its own path then.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let select = generator.subschema_for::<Select>();
+        json_schema!({
+            "description": "Selectors, or a list of such: a sub-device is selected where one of them selects it.",
+            "if": { "type": "array" },
+            "then": { "items": select.clone(), "minItems": 1 },
+            "else": select,
+        })
+    }
+}
+
+impl JsonSchema for AdditionalInfo {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "AdditionalInfo".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let texts = json_schema!({ "type": "object", "additionalProperties": { "type": "string" } });
+        json_schema!({
+            "description": "Texts by name for pods to read: of all devices by `*`, and of one by its id.",
+            "type": "object",
+            "additionalProperties": texts,
+        })
+    }
+}
+
 /// Forms of what other crates have types for.
 pub(super) mod form {
     use schemars::JsonSchema;
@@ -133,6 +176,15 @@ pub(super) mod form {
     pub(in crate::config) enum KataRuntime {
         Rs,
         Go,
+    }
+
+    /// What a network interface is on.
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "kebab-case", inline)]
+    #[expect(dead_code, reason = "it is a form, and no value")]
+    pub(in crate::config) enum LinkType {
+        Ether,
+        Infiniband,
     }
 
     /// What confines a device's DMA.

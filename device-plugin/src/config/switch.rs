@@ -2,10 +2,10 @@
 
 use doorbell_common::kernel::vfio::Way;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Whether devices are handed out by CDI names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 pub enum Cdi {
     /// Where the node's runtime is seen to take them ([`crate::runtime`]).
     #[default]
@@ -22,7 +22,7 @@ pub enum Cdi {
 /// Whether a pool's devices are handed out by their own node and `/dev/iommu`, in place of their group's.
 ///
 /// Off by default: consumers that open groups are the rule (DPDK, QEMU's `host=`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 pub enum Iommufd {
     /// A device without a node of its own is not advertised.
     #[serde(rename = "true")]
@@ -49,7 +49,7 @@ impl Iommufd {
 }
 
 /// How the kubelet comes to know of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Registration {
     /// At the kubelet's socket; by its plugin watcher where it takes no registrations there.

@@ -1,6 +1,7 @@
 //! What the config file takes and how it says no.
 
 mod modes;
+mod resources;
 
 use std::collections::BTreeSet;
 
@@ -33,12 +34,20 @@ fn refused(text: &str) -> String {
     Config::parse("pools.yaml", text).unwrap_err().to_string()
 }
 
+/// The one set of selectors of a pool.
+fn select(config: &Config, pool: usize) -> &Select {
+    let mut sets = config.pools[pool].select.iter();
+    let set = sets.next().unwrap();
+    assert!(sets.next().is_none());
+    set
+}
+
 #[test]
 fn defaults_are_filled_in() {
     let config = Config::parse("pools.yaml", GOOD).unwrap();
-    assert_eq!(config.resource(&config.pools[0].name), "doorbell.dev/fast");
+    assert_eq!(config.resource(&config.pools[0]), "doorbell.dev/fast");
     assert_eq!(config.pools[0].prepare, Some(Prepare { num_vfs: Some(4), ..Prepare::default() }));
-    assert_eq!(config.pools[0].select.vendors, [HexId(0x1af4)]);
+    assert_eq!(select(&config, 0).vendors, [HexId(0x1af4)]);
     assert_eq!(config.pools[1].prepare, None);
 }
 
@@ -267,7 +276,8 @@ proptest! {
             Ok(config) => {
                 let names: BTreeSet<&str> = config.pools.iter().map(|pool| pool.name.as_str()).collect();
                 prop_assert_eq!(names.len(), config.pools.len());
-                prop_assert!(config.pools.iter().all(|pool| pool.select != Select::default()));
+                let mut sets = config.pools.iter().flat_map(|pool| pool.select.iter());
+                prop_assert!(sets.all(|select| *select != Select::default()));
             }
             Err(error) => {
                 let told = error.to_string();

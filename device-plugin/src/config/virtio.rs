@@ -1,5 +1,6 @@
 //! Virtio device types by name, as users write them.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, de};
@@ -45,6 +46,15 @@ impl FromStr for VirtioType {
         // 0 is reserved as an invalid type (virtio 1.3, section 5).
         let number = || text.parse().ok().filter(|number| *number != 0 && !text.starts_with('+'));
         named.or_else(number).map(Self).ok_or_else(|| BadVirtioType(text.to_owned()))
+    }
+}
+
+impl fmt::Display for VirtioType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match NAMES.iter().find(|(_, number)| *number == self.0) {
+            Some((name, _)) => f.write_str(name),
+            None => self.0.fmt(f),
+        }
     }
 }
 

@@ -2,22 +2,31 @@
 
 use doorbell_common::isolation::Class;
 use doorbell_common::kernel::auxiliary::SubFunction;
+use doorbell_common::kernel::pci;
 use doorbell_common::subdevice::{Access, Parent, ParentName};
 
 use super::{Other, Survey, Vf};
-use crate::config::{AuxType, PfSelector, Pool, Select, VirtioType};
+use crate::config::{AuxType, PfSelector, Pool, Select, VdpaDriver, VirtioType};
 
 impl Survey {
     pub(super) fn selects(&self, pool: &Pool, parent: &Parent) -> bool {
+        let (access, sets) = (pool.access, || pool.select.iter());
         let selected = match parent {
-            Parent::Vf(address) => self.vfs.get(address).map(|vf| self.selects_vf(pool, vf)),
-            Parent::Sf(address) => self.sfs.get(address).map(|sf| self.selects_sf(pool, sf)),
-            Parent::Device(name) => self.others.get(name).map(|other| selects_other(pool, name, other)),
+            Parent::Vf(address) => {
+                self.vfs.get(address).map(|vf| sets().any(|select| self.selects_vf(access, select, vf)))
+            }
+            Parent::Sf(address) => {
+                self.sfs.get(address).map(|sf| sets().any(|select| self.selects_sf(access, select, sf)))
+            }
+            Parent::Device(name) => {
+                let other = self.others.get(name);
+                other.map(|other| sets().any(|select| selects_other(access, select, name, other)))
+            }
         };
         selected.unwrap_or(false)
     }
 
-    fn selects_vf(&self, pool: &Pool, vf: &Vf) -> bool {
+    fn selects_vf(&self, access: Access, select: &Select, vf: &Vf) -> bool {
         let device = &vf.device;
         let function = &device.function;
         let Select {
@@ -26,15 +35,18 @@ impl Survey {
             pci_addresses,
             vendors,
             devices,
+            classes,
             drivers,
             pf_names,
             root_devices,
+            link_types,
+            vdpa_drivers,
             acpi_indexes,
             numa_nodes,
             virtio_types,
             isolation,
             doorbell,
-        } = &pool.select;
+        } = select;
         let pf = self.pf(vf.pf);
         let of_pf = |selector: &PfSelector| pf.is_some_and(|pf| selector.selects(pf, vf.index));
         aux_types.is_empty()
@@ -47,24 +59,30 @@ impl Survey {
             && allows(root_devices, |root| of_pf(root.selector()))
             && allows(numa_nodes, |node| function.numa_node == Some(*node))
             && allows(virtio_types, |kind| device.virtio_type == Some(kind.0))
-            && allows(isolation, |class| device.class(pool.access) == Some(*class))
+            && allows(isolation, |class| device.class(access) == Some(*class))
             && allows(doorbell, |verdict| {
                 device.doorbell.as_ref().is_ok_and(|now| verdict.covers(now.granularity))
             })
-            && allows(acpi_indexes, |index| self.acpi.of(&self.vfs, function.address) == Some(*index))
+            && allows(vdpa_drivers, |driver| self.has_vdpa_on(&Parent::Vf(function.address), *driver))
+            && allows(classes, |class| self.asked.class(&self.vfs, function.address) == Some(*class))
+            && allows(acpi_indexes, |index| {
+                self.asked.acpi_index(&self.vfs, function.address) == Some(*index)
+            })
+            && allows(link_types, |wanted| {
+                self.asked.link_type(&pci::folder(function.address), pf) == Some(*wanted)
+            })
     }
 
     /// What is asked for and a sub-function does not have, it does not match.
-    fn selects_sf(&self, pool: &Pool, sf: &SubFunction) -> bool {
-        let select = &pool.select;
-        let of_vfs_only = select.vendors.is_empty()
-            && select.devices.is_empty()
+    fn selects_sf(&self, access: Access, select: &Select, sf: &SubFunction) -> bool {
+        let of_vfs_only = select.classes.is_empty()
             && select.pci_addresses.is_empty()
             && select.acpi_indexes.is_empty()
             && select.doorbell.is_empty();
         let pf = self.pf(sf.parent);
         let of_pf = |selector: &PfSelector| pf.is_some_and(|pf| selector.selects(pf, sf.number));
-        let class = if pool.access.is_netdev() { Class::KernelMediated } else { Class::OnDevice };
+        let class = if access.is_netdev() { Class::KernelMediated } else { Class::OnDevice };
+        let ids = || self.asked.ids(sf.parent);
         // A VF can have sub-functions too; its PF then does not name them.
         select.aux_types.contains(&AuxType::Sf)
             && of_vfs_only
@@ -77,6 +95,15 @@ impl Survey {
             && allows(&select.numa_nodes, |node| sf.numa_node == Some(*node))
             && allows(&select.isolation, |wanted| *wanted == class)
             && allows(&select.virtio_types, |kind| self.can_be(&sf.name, *kind))
+            && allows(&select.vdpa_drivers, |driver| self.has_vdpa_on(&Parent::Sf(sf.address()), *driver))
+            && allows(&select.vendors, |id| ids().is_some_and(|ids| id.0 == ids.vendor))
+            && allows(&select.devices, |id| ids().is_some_and(|ids| id.0 == ids.device))
+            && allows(&select.link_types, |wanted| self.asked.link_type(&sf.folder, pf) == Some(*wanted))
+    }
+
+    /// Whether the vDPA device on a parent is bound to that driver.
+    fn has_vdpa_on(&self, parent: &Parent, driver: VdpaDriver) -> bool {
+        self.vdpa_on(parent).iter().any(|on| on.on_bus.driver.as_deref() == Some(driver.name()))
     }
 
     /// Whether devices of that type can be made on a parent.
@@ -87,8 +114,8 @@ impl Survey {
 }
 
 /// Named, or not at all: what no hardware confines is in a pool because somebody wanted just that.
-fn selects_other(pool: &Pool, name: &ParentName, other: &Other) -> bool {
-    let Select { parents, isolation, virtio_types, .. } = &pool.select;
+fn selects_other(access: Access, select: &Select, name: &ParentName, other: &Other) -> bool {
+    let Select { parents, isolation, virtio_types, .. } = select;
     let bare = Select {
         parents: parents.clone(),
         isolation: isolation.clone(),
@@ -97,14 +124,14 @@ fn selects_other(pool: &Pool, name: &ParentName, other: &Other) -> bool {
     };
     let fits = match other {
         Other::Simulator(device) => {
-            pool.access.is_vdpa() && allows(virtio_types, |kind| device.serves(u32::from(kind.0)))
+            access.is_vdpa() && allows(virtio_types, |kind| device.serves(u32::from(kind.0)))
         }
-        Other::Mdev { .. } => pool.access == Access::Mdev && virtio_types.is_empty(),
+        Other::Mdev { .. } => access == Access::Mdev && virtio_types.is_empty(),
     };
     parents.contains(name)
-        && pool.select == bare
+        && *select == bare
         && fits
-        && allows(isolation, |class| match pool.access {
+        && allows(isolation, |class| match access {
             Access::VirtioVdpa => *class == Class::KernelMediated,
             _ => *class == Class::Software,
         })

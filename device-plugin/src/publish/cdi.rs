@@ -32,7 +32,7 @@ pub(super) fn specifications(inventory: &Inventory) -> BTreeMap<String, Spec> {
     let mut all: BTreeMap<String, Spec> =
         pools.filter_map(|(name, pool)| Some((cdi::file(name.as_str()), spec(name, pool)?))).collect();
     for left in &inventory.left {
-        let file = place(left, |file| all.get(file).map(Spec::kind));
+        let file = place(inventory, left, |file| all.get(file).map(Spec::kind));
         match all.entry(file) {
             Entry::Occupied(mut same) => same.get_mut().join(left.clone()),
             Entry::Vacant(none) => drop(none.insert(left.clone())),
@@ -45,10 +45,10 @@ pub(super) fn specifications(inventory: &Inventory) -> BTreeMap<String, Spec> {
 pub(super) fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
     let pools = inventory.pools.iter();
     let pools = pools.filter(|(_, pool)| inventory.is_specified(pool) && !pool.devices.is_empty());
-    let of_pool = |(name, pool): (&PoolName, &Pool)| (cdi::file(name.as_str()), pool.resource.clone());
+    let of_pool = |(name, pool): (&PoolName, &Pool)| (cdi::file(name.as_str()), pool.kind.clone());
     let mut kinds: BTreeMap<String, String> = pools.map(of_pool).collect();
     for left in &inventory.left {
-        let file = place(left, |file| kinds.get(file).map(String::as_str));
+        let file = place(inventory, left, |file| kinds.get(file).map(String::as_str));
         kinds.insert(file, left.kind().to_owned());
     }
     kinds.into_keys()
@@ -56,15 +56,18 @@ pub(super) fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
 
 /// The file of its pool, so that what is left does not move. Where another kind has that file, as after the prefix of all
 /// resources was changed, its own.
-fn place<'a>(left: &Spec, kind_in: impl Fn(&str) -> Option<&'a str>) -> String {
+fn place<'a>(inventory: &Inventory, left: &Spec, kind_in: impl Fn(&str) -> Option<&'a str>) -> String {
     let kind = left.kind();
+    if let Some((name, _)) = inventory.pools.iter().find(|(_, pool)| pool.kind == kind) {
+        return cdi::file(name.as_str());
+    }
     let file = cdi::file(kind.rsplit_once('/').map_or(kind, |(_, name)| name));
     if kind_in(&file).is_none_or(|other| other == kind) { file } else { cdi::file_beside(kind) }
 }
 
 fn spec(name: &PoolName, pool: &Pool) -> Option<Spec> {
     let edits = |device: &Eligible| (device.id.clone(), edits(name, pool, device));
-    Spec::new(&pool.resource, pool.devices.values().map(edits).collect())
+    Spec::new(&pool.kind, pool.devices.values().map(edits).collect())
 }
 
 /// Permissions are `rw` and never `m`: a container makes no nodes.
@@ -79,7 +82,7 @@ fn edits(name: &PoolName, pool: &Pool, device: &Eligible) -> Edits {
     };
     Edits {
         env: vec![format!("{}={}", descriptor::ENV, descriptor::CONTAINER_FOLDER)],
-        device_nodes: pool.runtime.nodes(device).into_iter().map(node).collect(),
+        device_nodes: pool.nodes(device).into_iter().map(node).collect(),
         mounts: vec![mount],
     }
 }

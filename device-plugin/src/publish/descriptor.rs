@@ -50,7 +50,7 @@ pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
 fn guest(pool: &Pool, device: &Eligible) -> Guest {
     Guest {
         pci_ids: device.ids.map(|ids| ids.to_string()),
-        pci_address_in: device.is_its_function().then(|| pool.variable()),
+        pci_address_in: device.is_its_function().then(|| pool.variable.clone()),
     }
 }
 

@@ -18,7 +18,12 @@ pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
             ours.insert(file);
         }
     }
-    for file in devinfo::of_prefix(host, &inventory.prefix.to_string())? {
+    // Below a prefix that is not the config's own others may have theirs: of such a resource only its own.
+    let mut written = BTreeSet::from_iter(devinfo::of_prefix(host, &inventory.prefix.to_string())?);
+    for pool in inventory.pools.values() {
+        written.extend(devinfo::of_resource(host, &pool.resource)?);
+    }
+    for file in written {
         if !ours.contains(&file) {
             host.remove(file)?;
         }

@@ -1,7 +1,7 @@
 //! CDI specifications: what a container runtime puts into a container that asks for a device by its CDI name (Container
 //! Device Interface 0.5.0: the oldest version with names that begin with a digit and with `hostPath`).
 //!
-//! Kind is the extended resource's name, a device's name is its id. The file lies in `/var/run/cdi`, which is empty
+//! Kind is the extended resource's name, or `<prefix of resources>/<pool>` where the pool gives that another; a device's name is its id. The file lies in `/var/run/cdi`, which is empty
 //! after a boot, and is written anew at each start, so that a name that the kubelet replays leads to the nodes of now.
 
 use std::collections::BTreeMap;
@@ -81,16 +81,16 @@ pub struct Mount {
 }
 
 impl Spec {
-    /// The specification of a resource's devices; `None` without any, which runtimes refuse.
+    /// The specification of a kind's devices; `None` without any, which runtimes refuse.
     #[must_use]
-    pub fn new(resource: &str, devices: BTreeMap<DeviceId, Edits>) -> Option<Self> {
+    pub fn new(kind: &str, devices: BTreeMap<DeviceId, Edits>) -> Option<Self> {
         let device = |(name, container_edits)| Device { name, container_edits };
         let devices: Vec<Device> = devices.into_iter().map(device).collect();
-        let (cdi_version, kind) = (VERSION.to_owned(), resource.to_owned());
+        let (cdi_version, kind) = (VERSION.to_owned(), kind.to_owned());
         (!devices.is_empty()).then_some(Self { cdi_version, kind, devices })
     }
 
-    /// The full name of the resource.
+    /// What its devices are.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
@@ -114,7 +114,7 @@ impl Spec {
         (!self.devices.is_empty()).then_some(self)
     }
 
-    /// Adds another's devices that are of the same resource.
+    /// Adds another's devices that are of the same kind.
     pub fn join(&mut self, other: Self) {
         self.devices.extend(other.devices);
         self.devices.sort_by(|a, b| a.name.cmp(&b.name));
@@ -129,8 +129,8 @@ impl Spec {
 
 /// The name by which a container asks for a device.
 #[must_use]
-pub fn qualified(resource: &str, id: &DeviceId) -> String {
-    format!("{resource}={id}")
+pub fn qualified(kind: &str, id: &DeviceId) -> String {
+    format!("{kind}={id}")
 }
 
 /// The file of a pool's specification.
@@ -139,7 +139,7 @@ pub fn file(pool: &str) -> String {
     format!("{FOLDER}/{PREFIX}{pool}{SUFFIX}")
 }
 
-/// The file of a resource whose pool's has another resource: the prefix of all resources was changed.
+/// The file of a kind whose pool's has another kind: the prefix of all resources was changed.
 #[must_use]
 pub fn file_beside(kind: &str) -> String {
     // No name of a pool has one.

@@ -99,10 +99,23 @@ pub fn of_device(resource: &str, id: &DeviceId) -> String {
 /// The plugins' files of all resources below a prefix (`doorbell.dev`), sorted.
 pub fn of_prefix(host: &Host, prefix: &str) -> host::Result<Vec<String>> {
     // A pool's name has no dot: what has one before the id's first colon is of a longer prefix.
-    let is_of_a_pool = |rest: &str| !rest.split(':').next().unwrap_or_default().contains('.');
+    starting_with(host, &format!("{prefix}-"), |rest| {
+        !rest.split(':').next().unwrap_or_default().contains('.')
+    })
+}
+
+/// The plugins' files of one resource, sorted.
+pub fn of_resource(host: &Host, resource: &str) -> host::Result<Vec<String>> {
+    // Ids of VFs and sub-functions begin with a PCI domain; the rest of a longer name has a dash before it.
+    starting_with(host, &format!("{}-", resource.replace('/', "-")), |rest| {
+        rest.split_once(':').is_some_and(|(domain, _)| domain.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    })
+}
+
+/// Files whose names begin so, and then with what is one of those asked for.
+fn starting_with(host: &Host, start: &str, is_ours: impl Fn(&str) -> bool) -> host::Result<Vec<String>> {
     let ours = |name: &String| {
-        let rest = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(SUFFIX));
-        rest.is_some_and(is_of_a_pool)
+        name.strip_prefix(start).and_then(|rest| rest.strip_suffix(SUFFIX)).is_some_and(&is_ours)
     };
     Ok(host.list(PLUGINS)?.into_iter().filter(ours).map(|name| format!("{PLUGINS}/{name}")).collect())
 }

@@ -5,7 +5,19 @@
 
 use std::io::ErrorKind;
 
+use serde::{Deserialize, Serialize};
+
 use crate::host::{self, Host};
+
+/// What a network interface is on, by its number in `if_arp.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkType {
+    /// `ARPHRD_ETHER`.
+    Ether,
+    /// `ARPHRD_INFINIBAND`.
+    Infiniband,
+}
 
 /// Names of the interfaces below a device's folder that are in this network namespace, sorted. A PCI driver's hang
 /// below the function; a virtio driver's one level deeper.
@@ -26,6 +38,16 @@ pub fn has_interface(host: &Host, device: &str) -> host::Result<bool> {
 /// The interface that this one is a part of: a bridge, a bond; `None` where it stands for itself.
 pub fn master(host: &Host, interface: &str) -> host::Result<Option<String>> {
     host.link_name(format!("/sys/class/net/{interface}/master"))
+}
+
+/// What an interface is on; `None` for what is neither, and where it is gone.
+pub fn link_type(host: &Host, interface: &str) -> host::Result<Option<LinkType>> {
+    let number = host.read_text_if_any(format!("/sys/class/net/{interface}/type"))?;
+    Ok(match number.as_deref() {
+        Some("1") => Some(LinkType::Ether),
+        Some("32") => Some(LinkType::Infiniband),
+        _ => None,
+    })
 }
 
 fn folders(host: &Host, device: &str) -> host::Result<Vec<String>> {
