@@ -1,6 +1,6 @@
 //! The config file: which sub-devices form which pool, and what is prepared for them.
 //!
-//! YAML, `apiVersion: doorbell.dev/v1`. Every field is a type that parses itself, unknown fields are refused, and an
+//! YAML, `apiVersion: doorbell.dev/v1`, or the `resourceList` of sriov-network-device-plugin as it is. Every field is a type that parses itself, unknown fields are refused, and an
 //! error names the file, the line and the field: `pools.yaml:7: pools[0].select.pciAddresses[1]: `01:00` is no …`.
 
 mod info;
@@ -10,6 +10,7 @@ mod node;
 mod pf;
 mod pool;
 mod prepare;
+mod resource_list;
 mod runtime;
 mod schema;
 mod select;
@@ -32,6 +33,7 @@ pub use node::NodePermissions;
 pub use pf::{PfName, PfSelector, RootDevice};
 pub use pool::{AllocationPolicy, PfLinkDown, Pool};
 pub use prepare::{IfUnsupported, MacPolicy, MdevType, Prepare};
+pub use resource_list::Remark;
 pub use runtime::{Kata, Runtime};
 pub use schema::schema;
 pub use select::{AcpiIndex, AuxType, BaseClass, DoorbellVerdict, HexId, Select, VdpaDriver};
@@ -105,20 +107,42 @@ pub enum ConfigError {
         /// What is wrong with it.
         message: String,
     },
+    /// A list of resources that can't be taken over as it is.
+    #[error("{file}:{}", told(refused))]
+    Unmappable {
+        /// The file.
+        file: String,
+        /// What can't be, in the order of the file.
+        refused: Vec<Remark>,
+    },
+    /// Something else than what is to be converted.
+    #[error("{0}: it has no `resourceList`: no config of sriov-network-device-plugin")]
+    NoResourceList(String),
+}
+
+/// A config as it was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What is to be known of a list of resources that was taken over, in the order of the file.
+    pub notes: Vec<Remark>,
 }
 
 impl Config {
     /// Reads the file.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let file = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&file, &text),
-            Err(source) => Err(ConfigError::Unreadable { file, source }),
-        }
+    pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+        let (file, text) = read(path)?;
+        Loaded::parse(&file, &text)
     }
 
     /// Parses the text of a file that errors call `file`.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        Loaded::parse(file, text).map(|loaded| loaded.config)
+    }
+
+    /// The same of a file of ours.
+    fn parse_ours(file: &str, text: &str) -> Result<Self, ConfigError> {
         let invalid =
             |line, field, message| ConfigError::Invalid { file: file.to_owned(), line, field, message };
         let mut field = String::new();
@@ -167,6 +191,47 @@ impl Config {
     pub fn variable(&self, pool: &Pool) -> String {
         let marks: &[char] = if pool.resource.is_some() { &['.', '/'] } else { &['.', '/', '-'] };
         format!("PCIDEVICE_{}", self.resource(pool).to_uppercase().replace(marks, "_"))
+    }
+}
+
+impl Loaded {
+    /// Parses the text of a file that errors call `file`.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        if resource_list::is_one(text) {
+            return Self::converted(file, text, None);
+        }
+        Ok(Self { config: Config::parse_ours(file, text)?, notes: Vec::new() })
+    }
+
+    /// Reads a file with a list of resources. `prefix` is that of resources which give none.
+    pub fn convert(path: &Path, prefix: Option<&ResourcePrefix>) -> Result<Self, ConfigError> {
+        let (file, text) = read(path)?;
+        if !resource_list::is_one(&text) {
+            return Err(ConfigError::NoResourceList(file));
+        }
+        Self::converted(&file, &text, prefix)
+    }
+
+    fn converted(file: &str, text: &str, prefix: Option<&ResourcePrefix>) -> Result<Self, ConfigError> {
+        resource_list::read(text, prefix)
+            .map_err(|refused| ConfigError::Unmappable { file: file.to_owned(), refused })
+    }
+}
+
+fn read(path: &Path) -> Result<(String, String), ConfigError> {
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((file, text)),
+        Err(source) => Err(ConfigError::Unreadable { file, source }),
+    }
+}
+
+/// The first on one line, and how many there are.
+fn told(refused: &[Remark]) -> String {
+    let first = refused.first().map(ToString::to_string).unwrap_or_default();
+    match refused.len() {
+        0 | 1 => first,
+        more => format!("{first} (and {} more: `convert` names them)", more - 1),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 failed while at work, 2 not started because arguments or config are wrong.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -10,13 +10,13 @@ use doorbell_common::formats::descriptor;
 use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
 use doorbell_device_plugin::chain::Folders;
-use doorbell_device_plugin::config::{self, Config, ConfigError};
+use doorbell_device_plugin::config::{self, Config, ConfigError, Loaded, Remark, ResourcePrefix};
 use doorbell_device_plugin::http::HttpAddress;
 use doorbell_device_plugin::logs::{LogFormat, Logs};
 use doorbell_device_plugin::prover;
 use doorbell_device_plugin::run::Settings;
 use doorbell_device_plugin::{chain, doctor, explain, given, install, run, scan};
-use tracing::info;
+use tracing::{info, warn};
 
 /// Gives pods VF-backed virtio sub-devices whose doorbell is proven.
 #[derive(Parser)]
@@ -77,6 +77,14 @@ enum Command {
         /// How to show it.
         #[arg(long, value_enum, default_value_t = ExplainOutput::Text)]
         output: ExplainOutput,
+    },
+    /// Prints a config of sriov-network-device-plugin (`resourceList`) as one of ours, or all that can't be taken over.
+    Convert {
+        /// The file.
+        file: PathBuf,
+        /// The prefix of resources that give none: what that plugin has in `-resource-prefix`.
+        #[arg(long)]
+        resource_prefix: Option<ResourcePrefix>,
     },
     /// Prints the JSON Schema of the config file, for editors and for who generates configs.
     Schema,
@@ -159,7 +167,7 @@ fn main() -> ExitCode {
 fn work(command: Command, logs: Logs) -> Result<ExitCode> {
     match command {
         Command::Run { config: file, metrics, .. } => {
-            let config = Config::load(&file)?;
+            let config = noted(&file, Config::load(&file)?);
             let Root { host, page, .. } = Root::this()?;
             let http = metrics.map(HttpAddress::listen).transpose()?;
             let settings = Settings { host, file, config, page, http, logs: Some(logs) };
@@ -193,6 +201,13 @@ fn work(command: Command, logs: Logs) -> Result<ExitCode> {
             if !report.ok {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Command::Convert { file, resource_prefix } => {
+            let converted = match Loaded::convert(&file, resource_prefix.as_ref()) {
+                Err(ConfigError::Unmappable { file, refused }) => return Ok(unmappable(&file, &refused)),
+                converted => converted?,
+            };
+            print(&converted.to_yaml(&file.display().to_string())?)?;
         }
         Command::Schema => print(&(serde_json::to_string_pretty(&config::schema())? + "\n"))?,
         Command::InstallCni { to } => {
@@ -229,10 +244,19 @@ fn work(command: Command, logs: Logs) -> Result<ExitCode> {
 
 impl Subject {
     fn open(&self) -> Result<(Root, Option<Config>)> {
-        let config = self.config.as_deref().map(Config::load).transpose()?;
+        let load = |file: &PathBuf| Ok::<_, ConfigError>(noted(file, Config::load(file)?));
+        let config = self.config.as_ref().map(load).transpose()?;
         let root = self.root.as_deref().map_or_else(Root::this, Root::at)?;
         Ok((root, config))
     }
+}
+
+/// The config, and to the log what is to be known of it.
+fn noted(file: &Path, loaded: Loaded) -> Config {
+    for note in &loaded.notes {
+        warn!("{}:{note}", file.display());
+    }
+    loaded.config
 }
 
 /// To stdout; a reader that has seen enough (`| head`) is no failure.
@@ -241,6 +265,14 @@ fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
         _ => Ok(()),
     }
+}
+
+#[expect(clippy::print_stderr, reason = "the lines that say why nothing is printed")]
+fn unmappable(file: &str, refused: &[Remark]) -> ExitCode {
+    for remark in refused {
+        eprintln!("doorbell-device-plugin: {file}:{remark}");
+    }
+    ExitCode::from(2)
 }
 
 #[expect(clippy::print_stderr, reason = "the one line that says why the program ends")]

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::metrics::Counts;
 use crate::quiet::{self, Events};
 
@@ -63,12 +63,15 @@ async fn rounds(file: PathBuf, config: watch::Sender<Arc<Config>>, counts: Count
 /// Takes the file's config over if it is another. `told` is what was said of a wrong one: once is enough.
 fn read(file: &Path, config: &watch::Sender<Arc<Config>>, counts: &Counts, told: &mut Option<String>) {
     match Config::load(file) {
-        Ok(read) => {
+        Ok(Loaded { config: read, notes }) => {
             *told = None;
             counts.usable();
             config.send_if_modified(|now| {
                 let other = **now != read;
                 if other {
+                    for note in &notes {
+                        warn!("{}:{note}", file.display());
+                    }
                     info!(file = %file.display(), pools = read.pools.len(), "another config is in force");
                     counts.applied();
                     *now = Arc::new(read);

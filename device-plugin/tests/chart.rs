@@ -162,7 +162,7 @@ fn the_schema_is_one_and_takes_the_defaults() {
 /// Every pool that the parser takes in its own tests' and the pages' examples passes here too.
 #[test]
 fn what_the_parser_takes_the_schema_takes() {
-    let pages = ["docs/config.md", "docs/kata.md", "docs/pods.md"];
+    let pages = ["docs/config.md", "docs/kata.md", "docs/migration.md", "docs/pods.md"];
     let validator = validator();
     let mut pools = 0;
     for page in pages {

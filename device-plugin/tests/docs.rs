@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use doorbell_common::subdevice::Access;
-use doorbell_device_plugin::config::{Config, Pool};
+use doorbell_device_plugin::config::{Config, Loaded, Pool};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -59,6 +59,7 @@ fn prose(page: &str) -> String {
 fn examples() -> Vec<String> {
     let mut blocks = yaml_blocks("docs/config.md");
     blocks.extend(yaml_blocks("docs/kata.md"));
+    blocks.extend(yaml_blocks("docs/migration.md"));
     blocks.retain(|block| block.starts_with("apiVersion: doorbell.dev"));
     blocks
 }
@@ -70,6 +71,14 @@ fn every_example_of_a_config_is_one_and_each_mode_has_its_own() {
     for access in Access::ALL {
         assert!(pools.iter().any(|pool| pool.access == access), "{access}");
     }
+}
+
+#[test]
+fn a_list_of_resources_is_the_config_below_it() {
+    let text = read("docs/migration.md");
+    let list = text.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let loaded = Loaded::parse("config.json", list).unwrap();
+    assert_eq!(loaded.to_yaml("config.json").unwrap(), yaml_blocks("docs/migration.md")[0]);
 }
 
 #[test]

@@ -50,8 +50,13 @@ async fn the_kubelet_is_told_of_numa_nodes_unless_the_pool_excludes_them() {
         );
         let (_sender, inventory) = watch::channel(Arc::new(node.inventory(&config)));
         let closing = CancellationToken::new();
-        let serving =
-            tokio::spawn(kubelet::serve(node.host(), inventory, Listening::default(), closing.clone()));
+        let serving = tokio::spawn(kubelet::serve(
+            node.host(),
+            inventory,
+            Listening::default(),
+            Counts::default(),
+            closing.clone(),
+        ));
         let test = async {
             let mut lists = dial(&node).await.list_and_watch(Empty {}).await.unwrap().into_inner();
             let devices = lists.message().await.unwrap().unwrap().devices;

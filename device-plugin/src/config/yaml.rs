@@ -8,9 +8,9 @@ use serde::{Serialize, Serializer};
 use super::prepare::{Features, MdevType};
 use super::runtime::{Folder, RuntimeName};
 use super::{
-    AcpiIndex, AllocationPolicy, BaseClass, Cdi, Config, DriverName, HexId, Iommufd, Kata, NodePermissions,
-    PfLinkDown, PfSelector, Pool, PoolName, Prepare, Registration, ResourceName, ResourcePrefix, RootDevice,
-    Runtime, Select, VirtioType,
+    AcpiIndex, AllocationPolicy, BaseClass, Cdi, Config, DriverName, HexId, Iommufd, Kata, Loaded, LogLevel,
+    NodePermissions, PfLinkDown, PfSelector, Pool, PoolName, Prepare, Registration, Remark, ResourceName,
+    ResourcePrefix, RootDevice, Runtime, Select, VirtioType,
 };
 
 /// The fields of a file, in the order of its documentation.
@@ -26,6 +26,8 @@ struct Written<'a> {
     containerd_config: Option<&'a str>,
     #[serde(skip_serializing_if = "is_default")]
     registration: Registration,
+    #[serde(skip_serializing_if = "is_default")]
+    log_level: LogLevel,
     pools: Vec<WrittenPool<'a>>,
 }
 
@@ -81,15 +83,27 @@ struct WrittenOwner {
 impl Config {
     /// The text of a file that says this.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::SerializeError> {
-        let Self { resource_prefix, cdi, containerd_config, registration, pools } = self;
+        let Self { resource_prefix, cdi, containerd_config, registration, log_level, pools } = self;
         serde_saphyr::to_string(&Written {
             api_version: "doorbell.dev/v1",
             resource_prefix: Some(resource_prefix).filter(|prefix| **prefix != ResourcePrefix::default()),
             cdi: *cdi,
             containerd_config: containerd_config.as_deref(),
             registration: *registration,
+            log_level: *log_level,
             pools: pools.iter().map(WrittenPool::of).collect(),
         })
+    }
+}
+
+impl Loaded {
+    /// The same of what was read from `file`, with what is to be known of it in front.
+    pub fn to_yaml(&self, file: &str) -> Result<String, serde_saphyr::SerializeError> {
+        let mut text = format!("# Converted from {}.\n", file.escape_debug());
+        for Remark { field, message, .. } in &self.notes {
+            text += &format!("# {field}: {message}\n");
+        }
+        Ok(text + &self.config.to_yaml()?)
     }
 }
 

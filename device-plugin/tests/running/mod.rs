@@ -66,7 +66,7 @@ impl Running {
         config(&node, "1", pools);
         symlink("..data/config.yaml", node.at("etc/doorbell/config.yaml")).unwrap();
         let file = node.at("etc/doorbell/config.yaml");
-        let config = Config::load(&file).unwrap();
+        let config = Config::load(&file).unwrap().config;
         let heard = UnboundedReceiverStream::new(heard).map(Ok).boxed();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = listener.local_addr().unwrap();
