@@ -41,3 +41,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 {{ $pool }}
 {{- end }}
+
+{{/* The resource of a pool: (list . $pool). */}}
+{{- define "doorbell.resource" -}}
+{{- $pool := index . 1 -}}
+{{ $pool.resource | default (printf "%s/%s" (index . 0).Values.resourcePrefix $pool.name) }}
+{{- end }}
+
+{{/* The resource of the pool of a name: (list . "fast"); "" where none has it. */}}
+{{- define "doorbell.resourceOf" -}}
+{{- $top := index . 0 }}{{ $name := index . 1 -}}
+{{- range $top.Values.pools }}{{ if eq .name $name }}{{ include "doorbell.resource" (list $top .) }}{{ end }}{{ end }}
+{{- end }}

@@ -68,6 +68,7 @@ fn a_wrong_value_fails_at_install_with_its_path() {
         (json!({ "resources": { "limit": {} } }), "at '/resources': additional properties 'limit'"),
         (json!({ "podMonitor": { "enabled": true }, "metrics": "" }), "nothing to scrape"),
         (json!({ "networks": [{ "name": "far", "pool": "far" }] }), "networks: far is of no pool"),
+        (json!({ "test": { "pool": "far" } }), "test.pool: there is no pool far"),
     ];
     let answers = helm::render(&cases.clone().map(|(values, _)| values)).unwrap();
     for ((values, says), answer) in cases.iter().zip(answers) {
@@ -203,11 +204,15 @@ fn helms_test_takes_a_device_whose_nodes_it_can_open() {
         json!({ "name": "vms", "access": "vfio", "runtime": "kata", "select": { "pfNames": ["ens1f0"] } });
     let plain = json!({ "name": "plain", "access": "netdev", "select": { "pfNames": ["ens1f0"] } });
     let rings = json!({ "name": "rings", "access": "vhost-vdpa", "select": { "pfNames": ["ens1f0"] } });
+    let named = json!({
+        "name": "fast", "resource": "intel.com/fast_nics", "access": "vfio", "select": { "pfNames": ["ens1f0"] },
+    });
     let values = [
         json!({}),
         json!({ "pools": [kata, plain, rings] }),
         json!({ "pools": [kata, plain] }),
         json!({ "pools": [plain, rings], "test": { "pool": "plain" } }),
+        json!({ "pools": [named] }),
     ];
     let asked = rendered(&values).into_iter().map(|answer| {
         let text = answer.files.get("tests/device.yaml").map_or("", String::as_str);
@@ -220,7 +225,9 @@ fn helms_test_takes_a_device_whose_nodes_it_can_open() {
         limits.into_iter().map(|(name, _)| name).find(|name| name.contains('/'))
     });
     let asked: Vec<Option<String>> = asked.collect();
-    let expected = [Some("doorbell.dev/fast"), Some("doorbell.dev/rings"), None, Some("doorbell.dev/plain")];
+    let [fast, rings, plain, named] =
+        ["doorbell.dev/fast", "doorbell.dev/rings", "doorbell.dev/plain", "intel.com/fast_nics"].map(Some);
+    let expected = [fast, rings, None, plain, named];
     assert_eq!(asked, expected.map(|name| name.map(str::to_owned)));
 }
 

@@ -10,7 +10,7 @@ use e2e_testbed::{Job, Line, Outcome, Testbed};
 use serde_json::Value;
 
 use crate::Scenario;
-use crate::installation::Installation;
+use crate::installation::{self, Installation};
 
 /// What goes into the guest, the scenarios' own program first.
 const PROGRAMS: [&str; 4] = ["doorbell-scenario", "doorbell", "doorbell-device-plugin", "doorbell-probe"];
@@ -66,6 +66,9 @@ pub fn run(
     let outcome = testbed.run(&(scenario.machine)()?, &job, line)?;
     if outcome.exit_code != 0 {
         bail!("scenario {} failed with exit code {}", scenario.name, outcome.exit_code);
+    }
+    if scenario.installs {
+        installation::judge(&outcome.out()).context("what the metrics say")?;
     }
     Ok(outcome)
 }

@@ -14,10 +14,13 @@ use e2e_kubelet::{Kubelet, PodSpec, PodUid, ResourceView};
 use crate::Story;
 use crate::main_job::{CONFIG, pods_ring};
 use crate::rig::daemonset::{self, PLUGIN, PROVER};
-use crate::rig::node::{BIN, CNI_BIN, Node, command};
+use crate::rig::node::{CNI_BIN, Node, command};
 use crate::rig::plugin::{self, FAST, OTHER};
-use crate::rig::{WITHIN, pods, stranger};
+use crate::rig::{WITHIN, http, pods, stranger};
 
+/// Pages of metrics before, while and after a pod has a device.
+pub(crate) const METRICS: [&str; 3] = ["metrics-before.txt", "metrics-during.txt", "metrics-after.txt"];
+const CNI_BINARY: &str = "/opt/cni/bin/doorbell";
 const VF: &str = "0000:01:00.1";
 
 pub(crate) async fn installed(story: Story) -> Result<()> {
@@ -36,6 +39,7 @@ pub(crate) async fn installed(story: Story) -> Result<()> {
     let running = cni_replaced(&story, kubelet, pod).await?;
     lets_go(&story, kubelet, &older).await?;
     pods_ring(&story, kubelet).await?;
+    told(&story, kubelet, &running).await?;
     story.tell(format!("all that in a pod whose root is read-only, with {:?} alone", asked.capabilities));
     strangers_are_seen(&story, kubelet, &running).await?;
     daemonset::end(kubelet, &running).await?;
@@ -55,12 +59,15 @@ pub(crate) async fn installed(story: Story) -> Result<()> {
 
 /// The node has another CNI binary, which wires this pod itself; it is of this image once the pod runs.
 async fn cni_replaced(story: &Story, kubelet: &Kubelet, pod: PodSpec) -> Result<PodUid> {
-    let (installed, of_image) = (Path::new(CNI_BIN).join("doorbell"), Path::new(BIN).join("doorbell"));
-    let mut other = fs::read(&of_image)?;
-    other.push(0);
-    fs::write(&installed, &other)?;
+    let installed = Path::new(CNI_BIN).join("doorbell");
+    let before = command("sha256sum", &[CNI_BINARY]).await?;
     let running = daemonset::run(kubelet, pod).await?;
-    ensure!(fs::read(&installed)? == fs::read(&of_image)?, "the CNI binary is another still");
+    let now = command("sha256sum", &[CNI_BINARY]).await?;
+    ensure!(now != before, "the CNI binary is another still");
+    ensure!(
+        now.starts_with(&daemonset::digest_in_image("usr/bin/doorbell").await?),
+        "it is not the image's: {now}"
+    );
     let mode = fs::metadata(&installed)?.permissions().mode() & 0o777;
     ensure!(mode == 0o755, "the CNI binary has mode {mode:o}");
     story.tell("the CNI binary is that of the image, put there by an init container with no capability");
@@ -76,6 +83,29 @@ async fn without_prover(story: &Story, kubelet: &Kubelet) -> Result<()> {
     ensure!(allocatable(kubelet) == 0, "devices are advertised that nobody attached");
     story.tell(format!("without the prover nothing is advertised: {line}"));
     daemonset::end(kubelet, &alone).await
+}
+
+/// The plugin says that it is ready, and its metrics move as a pod comes and goes. The host reads the pages by Prometheus'
+/// own parser.
+async fn told(story: &Story, kubelet: &Kubelet, plugin: &PodUid) -> Result<()> {
+    let address = kubelet.pod_ip(plugin).await?.context("the plugin's pod has no address")?;
+    for path in ["/healthz", "/readyz"] {
+        let answer = http::get(&address, path)?;
+        ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.body);
+    }
+    let keep = |name: &str| -> Result<()> {
+        let page = http::get(&address, "/metrics")?.body;
+        Ok(fs::write(Path::new("/job/out").join(name), page)?)
+    };
+    let [before, during, after] = METRICS;
+    keep(before)?;
+    let pod = kubelet.run_pod(pods::probing("told", FAST, "10.9.0.13"), WITHIN).await?;
+    keep(during)?;
+    kubelet.stop_pod(&pod).await?;
+    kubelet.remove_pod(&pod).await?;
+    keep(after)?;
+    story.tell("the plugin is ready, and tells of a pod that came and went");
+    Ok(())
 }
 
 /// A pod that is older than the plugin ends, and so does its network namespace.

@@ -2,6 +2,7 @@
 
 pub(crate) mod cni;
 pub(crate) mod daemonset;
+pub(crate) mod http;
 pub(crate) mod kata;
 pub(crate) mod links;
 pub(crate) mod memory_map;

@@ -38,6 +38,17 @@ pub(crate) fn file(installation: &str) -> String {
     format!("chart-{installation}.yaml")
 }
 
+/// SHA-256 of a file in the image's one layer.
+pub(crate) async fn digest_in_image(path: &str) -> Result<String> {
+    let image = Path::new(BIN).join(IMAGE);
+    let layer = format!("tar -tf '{0}' | grep '^[0-9a-f]*[.]tar$'", image.display());
+    let unpack = format!(
+        "tar -xOf '{0}' \"$({layer})\" | tar -xOf - '{path}' | sha256sum | cut -d' ' -f1",
+        image.display()
+    );
+    Ok(command("sh", &["-c", &unpack]).await?.trim().to_owned())
+}
+
 /// The DaemonSet's pod of an installation.
 pub(crate) fn pod(installation: &str) -> Result<PodSpec> {
     let file = Path::new(BIN).join(file(installation));
