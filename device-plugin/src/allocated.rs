@@ -19,11 +19,13 @@ const ANSWER_FOR: Duration = Duration::from_secs(5);
 
 /// Asks the kubelet.
 pub async fn ask(host: &Host) -> Allocated {
-    match timeout(ANSWER_FOR, list(host)).await {
-        Ok(Ok(pods)) => Allocated::To(devices(&pods)),
-        Ok(Err(why)) => Allocated::Unknown(why),
-        Err(_) => Allocated::Unknown(format!("no answer within {} s", ANSWER_FOR.as_secs())),
-    }
+    pods(host).await.map_or_else(Allocated::Unknown, |pods| Allocated::To(devices(&pods)))
+}
+
+/// The node's pods with what each was given, or why the kubelet does not say.
+pub async fn pods(host: &Host) -> Result<Vec<PodResources>, String> {
+    let late = |_| Err(format!("no answer within {} s", ANSWER_FOR.as_secs()));
+    timeout(ANSWER_FOR, list(host)).await.unwrap_or_else(late)
 }
 
 async fn list(host: &Host) -> Result<Vec<PodResources>, String> {
