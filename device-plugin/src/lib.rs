@@ -5,7 +5,8 @@
 //! the kubelet, [`preferred`] advises which to take, [`allocate`] hands it out. [`runtime`] says whether the node takes
 //! CDI names, [`guard`] stands before each hand-out and each start of a container, [`kubelet`] keeps all of that
 //! registered. [`live`] keeps the inventory true by a [`look`] at what changed: [`heard`] from the kernel, [`reload`]ed
-//! from the config, [`strangers`] and [`links`] besides. [`prover`] opens device nodes where the plugin may not. [`run`],
+//! from the config, [`strangers`] and [`links`] besides. `cluster` tells the API server, where it is built in and asked
+//! for. [`prover`] opens device nodes where the plugin may not. [`run`],
 //! [`scan`] and [`explain`] are the commands, [`captured`] the hosts that the last two can look at; [`metrics`] are what
 //! the first tells of itself. [`install`] and [`chain`] are of the CNI binary and of the conflist that names it.
 
@@ -14,6 +15,8 @@ pub mod allocate;
 pub mod allocated;
 pub mod captured;
 pub mod chain;
+#[cfg(feature = "kube")]
+pub mod cluster;
 pub mod config;
 pub mod discovery;
 pub mod doctor;

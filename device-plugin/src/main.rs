@@ -1,5 +1,9 @@
 //! The command line. Exit codes: 0 done, 1 failed while at work, 2 not started because arguments or config are wrong.
 
+#[cfg(feature = "kube")]
+use std::env;
+#[cfg(feature = "kube")]
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,12 +14,14 @@ use doorbell_common::formats::descriptor;
 use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
 use doorbell_device_plugin::chain::Folders;
+#[cfg(feature = "kube")]
+use doorbell_device_plugin::cluster::{Cluster, NodeName, Reach};
 use doorbell_device_plugin::config::{self, Config, ConfigError, Loaded, Remark, ResourcePrefix};
 use doorbell_device_plugin::http::HttpAddress;
 use doorbell_device_plugin::logs::{LogFormat, Logs};
 use doorbell_device_plugin::prover;
-use doorbell_device_plugin::run::Settings;
-use doorbell_device_plugin::{chain, doctor, explain, given, install, run, scan};
+use doorbell_device_plugin::run::{self, Beside, Settings};
+use doorbell_device_plugin::{chain, doctor, explain, given, install, scan};
 use tracing::{info, warn};
 
 /// Gives pods VF-backed virtio sub-devices whose doorbell is proven.
@@ -40,6 +46,9 @@ enum Command {
         /// How a line of the log is written. How much is logged, `logLevel` of the config says.
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
+        #[cfg(feature = "kube")]
+        #[command(flatten)]
+        told: Told,
     },
     /// Opens device nodes for a `run` that may open none, when it asks. Needs no config and changes nothing.
     Prove,
@@ -124,6 +133,24 @@ enum Command {
     },
 }
 
+/// What the API server is told: nothing, and nobody connects to it, unless one of the two is asked for.
+#[cfg(feature = "kube")]
+#[derive(Args)]
+struct Told {
+    /// This node's name in the cluster.
+    #[arg(long, env = "NODE_NAME", hide_env_values = true)]
+    node_name: Option<NodeName>,
+    /// Tells node and pod by events when a device in use goes unhealthy, and when it is healthy again.
+    #[arg(long, requires = "node_name")]
+    events: bool,
+    /// Gives the node labels with what its pools have.
+    #[arg(long, requires = "node_name")]
+    node_labels: bool,
+    /// Kubeconfig files by which the API server is reached; without any it is the pod's service account.
+    #[arg(long, env = "KUBECONFIG", hide_env_values = true)]
+    kubeconfig: Option<OsString>,
+}
+
 /// What is looked at.
 #[derive(Args)]
 struct Subject {
@@ -166,13 +193,23 @@ fn main() -> ExitCode {
 
 fn work(command: Command, logs: Logs) -> Result<ExitCode> {
     match command {
-        Command::Run { config: file, metrics, .. } => {
+        Command::Run {
+            config: file,
+            metrics,
+            #[cfg(feature = "kube")]
+            told,
+            ..
+        } => {
             let config = noted(&file, Config::load(&file)?);
             let Root { host, page, .. } = Root::this()?;
-            let http = metrics.map(HttpAddress::listen).transpose()?;
-            let settings = Settings { host, file, config, page, http, logs: Some(logs) };
+            let beside = Beside {
+                http: metrics.map(HttpAddress::listen).transpose()?,
+                logs: Some(logs),
+                #[cfg(feature = "kube")]
+                cluster: told.cluster(),
+            };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run::run(settings))?;
+            runtime.block_on(run::run(Settings { host, file, config, page, beside }))?;
         }
         Command::Prove => match prover::serve(&Root::this()?.host)? {},
         Command::Scan { subject, output } => {
@@ -242,6 +279,19 @@ fn work(command: Command, logs: Logs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+#[cfg(feature = "kube")]
+impl Told {
+    fn cluster(self) -> Option<Cluster> {
+        let Self { node_name, events, node_labels: labels, kubeconfig } = self;
+        // Files with colons between them, as kubectl takes them; empty is none.
+        let files = kubeconfig.unwrap_or_default();
+        let files: Vec<_> = env::split_paths(&files).filter(|file| !file.as_os_str().is_empty()).collect();
+        let reach = if files.is_empty() { Reach::ServiceAccount } else { Reach::Kubeconfig(files) };
+        let asked = events || labels;
+        node_name.filter(|_| asked).map(|node| Cluster { node, reach, events, labels })
+    }
+}
+
 impl Subject {
     fn open(&self) -> Result<(Root, Option<Config>)> {
         let load = |file: &PathBuf| Ok::<_, ConfigError>(noted(file, Config::load(file)?));
@@ -279,4 +329,32 @@ fn unmappable(file: &str, refused: &[Remark]) -> ExitCode {
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("doorbell-device-plugin: {error:#}");
     ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
+}
+
+#[cfg(all(test, feature = "kube"))]
+mod tests {
+    use super::*;
+
+    fn told(kubeconfig: &str, arguments: &[&str]) -> Result<Option<Cluster>, clap::Error> {
+        let all = ["doorbell-device-plugin", "run", "--kubeconfig", kubeconfig];
+        let parsed = Arguments::try_parse_from(all.iter().chain(arguments))?;
+        let Command::Run { told, .. } = parsed.command else { panic!("another command") };
+        Ok(told.cluster())
+    }
+
+    #[test]
+    fn nobody_is_told_unless_events_or_labels_are_asked_for() {
+        assert!(told("a", &["--node-name", "a"]).unwrap().is_none());
+        let cluster = told("a::b", &["--node-name", "a", "--events"]).unwrap().unwrap();
+        assert_eq!((cluster.node.as_str(), cluster.events, cluster.labels), ("a", true, false));
+        assert_eq!(cluster.reach, Reach::Kubeconfig(vec!["a".into(), "b".into()]));
+        let cluster = told("", &["--node-name", "a", "--node-labels"]).unwrap().unwrap();
+        assert_eq!(cluster.reach, Reach::ServiceAccount);
+    }
+
+    #[test]
+    fn a_node_name_is_one() {
+        let error = told("a", &["--node-name", "A/b", "--node-labels"]).unwrap_err();
+        assert!(error.to_string().contains("no node name"), "{error}");
+    }
 }

@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+#[cfg(feature = "kube")]
+use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::heard::{self, Uevents};
 use crate::inventory::news;
@@ -28,7 +30,7 @@ use crate::metrics::Counts;
 use crate::publish::{self, renew};
 use crate::strangers::{self, Strangers};
 use crate::tasks::together;
-use crate::{kubelet, logs, reload};
+use crate::{http, kubelet, logs, reload};
 
 /// What the plugin runs with.
 #[derive(Debug)]
@@ -41,10 +43,20 @@ pub struct Settings {
     pub config: Config,
     /// The page size, in bytes.
     pub page: u64,
-    /// Where HTTP is answered, if anywhere.
+    /// What is asked for beside devices.
+    pub beside: Beside,
+}
+
+/// What is asked for beside devices: nothing, unless it is said.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// Where HTTP is answered.
     pub http: Option<TcpListener>,
-    /// The log whose level follows the config, if any does.
+    /// The log whose level follows the config.
     pub logs: Option<Logs>,
+    /// What the API server is told.
+    #[cfg(feature = "kube")]
+    pub cluster: Option<Cluster>,
 }
 
 /// Runs the plugin until SIGTERM or SIGINT.
@@ -72,7 +84,7 @@ pub async fn serve(
     uevents: BoxStream<'static, Result<Heard>>,
     closing: CancellationToken,
 ) -> Result<()> {
-    let Settings { host, file, config, page, http, logs } = settings;
+    let Settings { host, file, config, page, beside } = settings;
     let config = Arc::new(config);
     let seen = Seen::first(&host, Arc::clone(&config), page).await.context("take the inventory")?;
     let mut links = Links::default();
@@ -97,21 +109,18 @@ pub async fn serve(
 
     let (sender, inventory) = watch::channel(Arc::new(inventory));
     let mut tasks = JoinSet::new();
-    if let Some(log) = logs {
-        tasks.spawn(logs::keep(log, live.configs.clone(), closing.clone()));
+    if let Some(logs) = beside.logs {
+        tasks.spawn(logs::keep(logs, live.configs.clone(), closing.clone()));
     }
     tasks.spawn(renew::keep(host.clone(), inventory.clone(), closing.clone()));
     tasks.spawn(strangers::keep(host.clone(), inventory.clone(), strangers, closing.clone()));
-    if let Some(listener) = http {
+    #[cfg(feature = "kube")]
+    if let Some(cluster) = beside.cluster {
+        tasks.spawn(cluster::keep(host.clone(), cluster, inventory.clone(), closing.clone()));
+    }
+    if let Some(listener) = beside.http {
         let (host, counts, inventory) = (host.clone(), counts.clone(), inventory.clone());
-        tasks.spawn(crate::http::serve(
-            listener,
-            host,
-            counts,
-            inventory,
-            listening.clone(),
-            closing.clone(),
-        ));
+        tasks.spawn(http::serve(listener, host, counts, inventory, listening.clone(), closing.clone()));
     }
     tasks.spawn(kubelet::serve(host, inventory, listening, counts.clone(), closing.clone()));
     tasks.spawn(reload::keep(file, config, counts, closing.clone()));

@@ -70,3 +70,15 @@ fn a_missing_file_ends_it_with_2() {
     assert_eq!(said.matches("No such file").count(), 1, "{said}");
     assert!(said.contains("/nonexistent/pools.yaml: No such file"), "{said}");
 }
+
+#[cfg(feature = "kube")]
+#[test]
+fn events_and_labels_are_of_a_node_that_has_a_name() {
+    for asked in ["--events", "--node-labels"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorbell-device-plugin"));
+        let output = command.args(["run", asked]).env_remove("NODE_NAME").output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("--node-name <NODE_NAME>"), "{said}");
+    }
+}

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use doorbell_common::kernel::netlink::Heard;
 use doorbell_common::kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
-use doorbell_common::kubelet::deviceplugin::{Empty, ListAndWatchResponse};
+use doorbell_common::kubelet::deviceplugin::{
+    AllocateRequest, AllocateResponse, ContainerAllocateRequest, Empty, ListAndWatchResponse,
+};
 use doorbell_device_plugin::config::Config;
-use doorbell_device_plugin::run::{self, Settings};
+use doorbell_device_plugin::run::{self, Beside, Settings};
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,8 +24,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
 
 use crate::node::{GOOD, Node, PAGE, Vf};
 
@@ -61,6 +63,11 @@ impl Running {
 
     /// The config is a ConfigMap's: a link to a file below a link that is swapped.
     pub(crate) fn on(node: Node, pools: &[&str]) -> Self {
+        Self::beside(node, pools, Beside::default())
+    }
+
+    /// The same with what else is asked for; metrics always are.
+    pub(crate) fn beside(node: Node, pools: &[&str], mut beside: Beside) -> Self {
         let (uevents, heard) = unbounded_channel();
         let closing = CancellationToken::new();
         config(&node, "1", pools);
@@ -70,11 +77,9 @@ impl Running {
         let heard = UnboundedReceiverStream::new(heard).map(Ok).boxed();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = listener.local_addr().unwrap();
-        let serving = run::serve(
-            Settings { host: node.host(), file, config, page: PAGE, http: Some(listener), logs: None },
-            heard,
-            closing.clone(),
-        );
+        beside.http = Some(listener);
+        let settings = Settings { host: node.host(), file, config, page: PAGE, beside };
+        let serving = run::serve(settings, heard, closing.clone());
         let task = tokio::spawn(serving);
         Self { node, uevents, metrics, closing, task }
     }
@@ -108,7 +113,7 @@ impl Running {
         }
     }
 
-    pub(crate) async fn lists(&self, pool: &str) -> Lists {
+    async fn dials(&self, pool: &str) -> DevicePluginClient<Channel> {
         let socket = self.node.at(&format!("var/lib/kubelet/device-plugins/doorbell-{pool}.sock"));
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap();
         let dialling = async {
@@ -119,8 +124,19 @@ impl Running {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let mut client = timeout(WITHIN, dialling).await.unwrap();
-        Lists(client.list_and_watch(Empty {}).await.unwrap().into_inner())
+        timeout(WITHIN, dialling).await.unwrap()
+    }
+
+    pub(crate) async fn lists(&self, pool: &str) -> Lists {
+        Lists(self.dials(pool).await.list_and_watch(Empty {}).await.unwrap().into_inner())
+    }
+
+    /// What a container is answered that is to have one device.
+    pub(crate) async fn allocates(&self, pool: &str, id: &str) -> Result<AllocateResponse, Status> {
+        let container = ContainerAllocateRequest { devices_ids: vec![id.to_owned()] };
+        let request = AllocateRequest { container_requests: vec![container] };
+        let mut client = self.dials(pool).await;
+        timeout(WITHIN, client.allocate(request)).await.unwrap().map(tonic::Response::into_inner)
     }
 
     /// What a pool says now; nothing where nobody serves it.
