@@ -37,6 +37,15 @@ pub struct Folders {
     pub binaries: PathBuf,
 }
 
+/// What is kept, and what is taken away in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// Whether the active conflist has the entry. Without it, nothing is done before the end.
+    pub entry: bool,
+    /// Whether the binary goes with the plugin.
+    pub remove_binary: bool,
+}
+
 /// How things stand after a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {

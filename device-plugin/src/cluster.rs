@@ -55,6 +55,32 @@ pub struct NodeName(String);
 #[error("`{0}` is no node name: expected a DNS name in lower case, as `kubectl get nodes` shows it")]
 pub struct BadNodeName(String);
 
+/// What names an object of a namespace: `namespace/name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectName {
+    namespace: String,
+    name: String,
+}
+
+/// Why a string names no object.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` names no object: expected `namespace/name`")]
+pub struct BadObjectName(String);
+
+impl FromStr for ObjectName {
+    type Err = BadObjectName;
+
+    fn from_str(text: &str) -> Result<Self, BadObjectName> {
+        let is_name = |name: &str| name.parse::<NodeName>().is_ok();
+        match text.split_once('/') {
+            Some((namespace, name)) if is_name(namespace) && is_name(name) => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(BadObjectName(text.to_owned())),
+        }
+    }
+}
+
 /// How the API server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {

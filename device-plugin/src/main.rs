@@ -7,15 +7,17 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+#[cfg(feature = "kube")]
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use doorbell_common::formats::descriptor;
 use doorbell_common::subdevice::DeviceId;
 use doorbell_device_plugin::captured::{self, Root};
-use doorbell_device_plugin::chain::Folders;
+use doorbell_device_plugin::chain::{Folders, Keeping};
 #[cfg(feature = "kube")]
-use doorbell_device_plugin::cluster::{Cluster, NodeName, Reach};
+use doorbell_device_plugin::cluster::{self, Cluster, NodeName, ObjectName, Reach};
 use doorbell_device_plugin::config::{self, Config, ConfigError, Loaded, Remark, ResourcePrefix};
 use doorbell_device_plugin::http::HttpAddress;
 use doorbell_device_plugin::logs::{LogFormat, Logs};
@@ -111,9 +113,20 @@ enum Command {
         /// The folder where it looks for plugins.
         #[arg(long, default_value = "/opt/cni/bin")]
         bin_dir: PathBuf,
+        /// Keeps no entry there: for who wants the binary removed and nothing else.
+        #[arg(long, requires = "remove_binary")]
+        without_entry: bool,
         /// Takes the binary away as well, when the plugin is uninstalled.
         #[arg(long)]
         remove_binary: bool,
+        /// The plugin's DaemonSet, `namespace/name`, by which the API server is asked at the end whether the plugin is
+        /// uninstalled; without it the answer is no.
+        #[cfg(feature = "kube")]
+        #[arg(long)]
+        daemon_set: Option<ObjectName>,
+        #[cfg(feature = "kube")]
+        #[command(flatten)]
+        server: ApiServer,
     },
     /// Takes the CNI plugin out of the conflist, if it was put there, and the binary away.
     UninstallCni {
@@ -146,6 +159,14 @@ struct Told {
     /// Gives the node labels with what its pools have.
     #[arg(long, requires = "node_name")]
     node_labels: bool,
+    #[command(flatten)]
+    server: ApiServer,
+}
+
+/// How the API server is reached.
+#[cfg(feature = "kube")]
+#[derive(Args)]
+struct ApiServer {
     /// Kubeconfig files by which the API server is reached; without any it is the pod's service account.
     #[arg(long, env = "KUBECONFIG", hide_env_values = true)]
     kubeconfig: Option<OsString>,
@@ -161,6 +182,11 @@ struct Subject {
     #[arg(long)]
     root: Option<PathBuf>,
 }
+
+/// For so long the API server may be asked whether the plugin is uninstalled: less than a pod has to end, and longer than it
+/// takes the token of a service account that is gone.
+#[cfg(feature = "kube")]
+const ASKED_FOR: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, ValueEnum)]
 enum DoctorRuntime {
@@ -253,12 +279,29 @@ fn work(command: Command, logs: Logs) -> Result<ExitCode> {
                 install::install(&Root::this()?.host, &from, &to).context("install the CNI binary")?;
             info!(to = %to.display(), is_new, "the CNI binary is there");
         }
-        Command::KeepCni { conf_dir, bin_dir, remove_binary } => {
+        Command::KeepCni {
+            conf_dir,
+            bin_dir,
+            without_entry,
+            remove_binary,
+            #[cfg(feature = "kube")]
+            daemon_set,
+            #[cfg(feature = "kube")]
+            server,
+        } => {
             let folders = Folders { configs: conf_dir, binaries: bin_dir };
-            // From here an upgrade looks like the end of the plugin: the entry stays, and goes by `uninstall-cni`.
+            let keeping = Keeping { entry: !without_entry, remove_binary };
+            #[cfg(feature = "kube")]
+            let reach = server.reach();
+            #[cfg(feature = "kube")]
+            let uninstalled = async || match &daemon_set {
+                Some(set) => cluster::is_uninstalled(&reach, set, ASKED_FOR).await,
+                None => false,
+            };
+            #[cfg(not(feature = "kube"))]
             let uninstalled = async || false;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(chain::run(Root::this()?.host, folders, remove_binary, uninstalled))?;
+            runtime.block_on(chain::run(Root::this()?.host, folders, keeping, uninstalled))?;
         }
         Command::UninstallCni { from, conf_dir } => {
             chain::uninstall(&Root::this()?.host, &Folders { configs: conf_dir, binaries: from })?;
@@ -280,13 +323,20 @@ fn work(command: Command, logs: Logs) -> Result<ExitCode> {
 }
 
 #[cfg(feature = "kube")]
+impl ApiServer {
+    fn reach(self) -> Reach {
+        // Files with colons between them, as kubectl takes them; empty is none.
+        let files = self.kubeconfig.unwrap_or_default();
+        let files: Vec<_> = env::split_paths(&files).filter(|file| !file.as_os_str().is_empty()).collect();
+        if files.is_empty() { Reach::ServiceAccount } else { Reach::Kubeconfig(files) }
+    }
+}
+
+#[cfg(feature = "kube")]
 impl Told {
     fn cluster(self) -> Option<Cluster> {
-        let Self { node_name, events, node_labels: labels, kubeconfig } = self;
-        // Files with colons between them, as kubectl takes them; empty is none.
-        let files = kubeconfig.unwrap_or_default();
-        let files: Vec<_> = env::split_paths(&files).filter(|file| !file.as_os_str().is_empty()).collect();
-        let reach = if files.is_empty() { Reach::ServiceAccount } else { Reach::Kubeconfig(files) };
+        let Self { node_name, events, node_labels: labels, server } = self;
+        let reach = server.reach();
         let asked = events || labels;
         node_name.filter(|_| asked).map(|node| Cluster { node, reach, events, labels })
     }

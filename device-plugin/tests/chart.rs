@@ -68,10 +68,16 @@ fn of_the_chart() -> Value {
         "networks": list("Networks of Multus', each of a pool.", network),
         "containerdConfig": text("containerd's config file, absolute; empty where it is the usual one.", "^(/.*)?$"),
         "metrics": text("Address and port where the plugin answers by HTTP; empty: nowhere.", "^(.*:[0-9]{1,5})?$"),
+        "vdpa": { "description": "Whether the plugin may make and remove vDPA devices.", "enum": [true, "auto", "true"] },
         "cni": section("The CNI binary.", json!({
             "install": switch("Whether it is installed on the nodes."),
             "binDir": text("Where their container runtime looks for CNI plugins.", "^/."),
+            "confDir": text("Where it looks for network configurations.", "^/."),
+            "chain": switch("Whether the plugin is kept at the end of the active conflist."),
+            "removeAtUninstall": switch("Whether the binary goes with the release."),
         })),
+        "events": switch("Whether node and pod are told when a device in use goes unhealthy."),
+        "nodeLabels": switch("Whether nodes have labels with what their pools have."),
         "podMonitor": section("Of the Prometheus operator.", json!({
             "enabled": switch("Whether there is one."),
             "interval": text("From one scrape to the next.", "^[0-9]+(ms|s|m|h)$"),

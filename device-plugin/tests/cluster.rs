@@ -240,7 +240,7 @@ async fn the_node_has_labels_of_its_pools_and_of_no_others() {
     // Health is no label's: nothing is applied for it.
     running.unbinds(0);
     running.says("unbind", "pci", VFS[0]);
-    running.counts(r#"doorbell_devices{pool="fast",state="unhealthy"} 1"#).await;
+    running.counts(r#"doorbell_devices{pool="fast",state="unhealthy",reason="driver"} 1"#).await;
     config(&running.node, "2", &["- {name: fast, access: vfio, select: {pfNames: ['ens1f0#1']}}\n", REST]);
     become_([of("fast", "1"), of("rest", "1")].concat().into_iter().collect()).await;
     config(&running.node, "3", &[REST]);
@@ -279,7 +279,9 @@ async fn what_is_not_asked_for_is_not_connected_for() {
 async fn a_plugin_is_uninstalled_whose_daemon_set_or_service_account_is_gone() {
     let api = Api::with(Objects::default());
     let reach = Reach::Kubeconfig(vec![api.kubeconfig()]);
-    let asked = async || is_uninstalled(&reach, "kube-system", "doorbell", Duration::from_secs(3)).await;
+    let asked = async || {
+        is_uninstalled(&reach, &"kube-system/doorbell".parse().unwrap(), Duration::from_secs(3)).await
+    };
     let set = |deleted: Option<&str>| {
         let key = ("kube-system".to_owned(), "doorbell".to_owned());
         api.change(|objects| drop(objects.daemon_sets.insert(key, deleted.map(str::to_owned))));
@@ -305,7 +307,8 @@ async fn who_is_forbidden_to_know_asks_again() {
     let api = Api::with(Objects::default());
     api.is(Mood::Answers(403));
     let reach = Reach::Kubeconfig(vec![api.kubeconfig()]);
-    let asking = is_uninstalled(&reach, "kube-system", "doorbell", Duration::from_secs(20));
+    let set = "kube-system/doorbell".parse().unwrap();
+    let asking = is_uninstalled(&reach, &set, Duration::from_secs(20));
     let going = async {
         api.until("asked", |objects| objects.requests == 2).await;
         api.is(Mood::Answers(401));

@@ -13,8 +13,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default "doorbell" }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
 {{- end }}
 
-{{/* Whether any pool is of vDPA devices; "" if none. */}}
+{{/* Whether vDPA devices are made or removed; "" if not. */}}
 {{- define "doorbell.vdpa" -}}
+{{- if eq (toString .Values.vdpa) "true" }}true{{ end }}
 {{- range .Values.pools }}{{ if has .access (list "vhost-vdpa" "virtio-vdpa") }}true{{ end }}{{ end }}
 {{- end }}
 
@@ -52,4 +53,14 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- define "doorbell.resourceOf" -}}
 {{- $top := index . 0 }}{{ $name := index . 1 -}}
 {{- range $top.Values.pools }}{{ if eq .name $name }}{{ include "doorbell.resource" (list $top .) }}{{ end }}{{ end }}
+{{- end }}
+
+{{/* Whether a container keeps the CNI plugin in the conflist, or takes it away in the end; "" if none does. */}}
+{{- define "doorbell.keeper" -}}
+{{- if and .Values.cni.install (or .Values.cni.chain .Values.cni.removeAtUninstall) }}true{{ end }}
+{{- end }}
+
+{{/* Whether the plugin tells the API server anything; "" if not. */}}
+{{- define "doorbell.tells" -}}
+{{- if or .Values.events .Values.nodeLabels }}true{{ end }}
 {{- end }}

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::pace::Pace;
-use super::{Folders, Standing, look, take_out, uninstall};
+use super::{Folders, Keeping, Standing, look, take_out, uninstall};
 use crate::quiet::{self, Events};
 
 /// An installer writes in several steps.
@@ -25,7 +25,7 @@ const SELDOM: Duration = Duration::from_secs(60);
 pub async fn run(
     host: Host,
     folders: Folders,
-    remove_binary: bool,
+    keeping: Keeping,
     uninstalled: impl AsyncFnOnce() -> bool,
 ) -> Result<()> {
     // Installed first, so that a signal during the first look is not lost.
@@ -36,21 +36,22 @@ pub async fn run(
             _ = interrupt.recv() => info!("SIGINT: closing"),
         }
     };
-    keep(&host, &folders, remove_binary, told, uninstalled).await
+    keep(&host, &folders, keeping, told, uninstalled).await
 }
 
 /// Keeps the entry where it belongs until `told` to stop, and leaves it there: an upgrade and a drained node end this too,
 /// and pods that run then are to have their DEL. Where the plugin is `uninstalled`, which is asked at that moment, the
-/// entry is taken out, and with `remove_binary` the binary after it.
+/// entry is taken out, and where that is wanted the binary after it.
 pub async fn keep(
     host: &Host,
     folders: &Folders,
-    remove_binary: bool,
+    keeping: Keeping,
     told: impl Future<Output = ()>,
     uninstalled: impl AsyncFnOnce() -> bool,
 ) -> Result<()> {
+    let Keeping { entry, remove_binary } = keeping;
     tokio::select! {
-        ended = rounds(host, folders) => return ended,
+        ended = rounds(host, folders), if entry => return ended,
         () = told => {}
     }
     if !uninstalled().await {

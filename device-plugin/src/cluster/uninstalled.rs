@@ -8,8 +8,8 @@ use kube::core::Status;
 use kube::core::response::{StatusDetails, reason};
 use tokio::time::{sleep, timeout};
 
-use super::Reach;
 use super::server::{Failure, Server};
+use super::{ObjectName, Reach};
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -19,7 +19,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// What is uninstalled at once goes bit by bit: the role before the service account, whose token the API server takes for
 /// 10 s more (its `TokenSuccessCacheTTL`). So who is forbidden to know asks again.
-pub async fn is_uninstalled(reach: &Reach, namespace: &str, name: &str, within: Duration) -> bool {
+pub async fn is_uninstalled(reach: &Reach, set: &ObjectName, within: Duration) -> bool {
+    let ObjectName { namespace, name } = set;
     let mut server = Server::new(reach.clone(), "nothing");
     let asking = async {
         loop {

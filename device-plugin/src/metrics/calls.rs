@@ -46,7 +46,7 @@ impl Collector for Calls {
 fn buckets(outcomes: &Outcomes) -> Vec<(f64, u64)> {
     let within = BOUNDS.iter().map(|bound| seconds(*bound)).zip(outcomes.within);
     let longer = outcomes.count().saturating_sub(outcomes.within.iter().sum());
-    within.chain([(f64::MAX, longer)]).collect()
+    within.chain([(f64::INFINITY, longer)]).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a float is what the format has for seconds")]

@@ -204,3 +204,13 @@ async fn a_folder_that_is_made_later_is_found() {
     keeping.becomes(MAIN, &chained(1)).await;
     keeping.end(false).await.1.unwrap();
 }
+
+#[tokio::test]
+async fn who_wants_no_entry_has_the_binary_removed_and_nothing_else_touched() {
+    let node = Node::new();
+    node.replace(MAIN, &conflist(1));
+    let (node, ended) = node.keep_with(false).end(true).await;
+    ended.unwrap();
+    assert_eq!(node.text(MAIN), Some(conflist(1)));
+    assert!(!node.binary().exists());
+}

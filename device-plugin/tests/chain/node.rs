@@ -79,12 +79,18 @@ impl Node {
     }
 
     pub(crate) fn keep(self) -> Keeping {
+        self.keep_with(true)
+    }
+
+    /// With an entry, or until the end alone.
+    pub(crate) fn keep_with(self, entry: bool) -> Keeping {
+        let keeping = chain::Keeping { entry, remove_binary: true };
         let (told, until_told) = oneshot::channel();
         let (uninstalled, is_uninstalled) = oneshot::channel();
         let (host, folders) = (self.host(), self.folders());
         let task = tokio::spawn(async move {
             let told = async { drop(until_told.await) };
-            chain::keep(&host, &folders, true, told, async || is_uninstalled.await.unwrap()).await
+            chain::keep(&host, &folders, keeping, told, async || is_uninstalled.await.unwrap()).await
         });
         Keeping { node: self, task, told, uninstalled }
     }

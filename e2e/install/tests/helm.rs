@@ -50,8 +50,11 @@ fn a_wrong_value_fails_at_install_with_its_path() {
         (json!({ "imagePullPolicy": "Sometimes" }), "at '/imagePullPolicy'"),
         (json!({ "resourcePrefix": "Doorbell" }), "at '/resourcePrefix'"),
         (json!({ "cdi": "maybe" }), "at '/cdi'"),
+        (json!({ "vdpa": "never" }), "at '/vdpa'"),
         (json!({ "containerdConfig": "config.toml" }), "at '/containerdConfig'"),
         (json!({ "cni": { "binDir": "bin" } }), "at '/cni/binDir'"),
+        (json!({ "cni": { "confDir": "net.d" } }), "at '/cni/confDir'"),
+        (json!({ "events": "some" }), "at '/events'"),
         (json!({ "cni": { "instal": true } }), "at '/cni': additional properties 'instal'"),
         (json!({ "logs": { "level": "verbose" } }), "at '/logs/level'"),
         (json!({ "logs": { "format": "xml" } }), "at '/logs/format'"),
@@ -95,12 +98,16 @@ fn choices() -> Vec<Value> {
         json!({ "cdi": false, "containerdConfig": "/var/lib/rancher/k3s/agent/etc/containerd/config.toml" }),
         json!({ "pools": vdpa }),
         json!({ "pools": links, "resourcePrefix": "example.com" }),
-        json!({ "pools": kata }),
+        json!({ "pools": kata, "vdpa": true }),
         json!({ "pools": plain, "networks": [
             { "name": "plain", "namespace": "default", "pool": "plain",
               "config": { "ipam": { "type": "host-local", "subnet": "10.9.0.0/24" }, "mtu": 9000 } },
         ] }),
         json!({ "dashboard": { "enabled": true } }),
+        json!({ "events": false }),
+        json!({ "events": false, "nodeLabels": true }),
+        json!({ "cni": { "chain": true } }),
+        json!({ "events": false, "cni": { "removeAtUninstall": true, "confDir": "/etc/cni/conf" } }),
         json!({ "logs": { "level": "debug", "format": "json" }, "priorityClassName": "", "tolerations": [] }),
         json!({ "serviceAccount": { "create": false, "name": "ours" }, "imagePullSecrets": [{ "name": "registry" }] }),
         json!({ "serviceAccount": { "annotations": { "a": "b" } }, "podAnnotations": { "c": "d" }, "podLabels": { "e": "f" } }),
@@ -171,7 +178,49 @@ fn probes_come_with_the_port_that_they_ask() {
         assert_eq!(probed[probe]["httpGet"], json!({ "path": path, "port": "metrics" }));
     }
     assert_eq!(probed["ports"], json!([{ "name": "metrics", "containerPort": 9117 }]));
-    assert_eq!(probed["args"], json!(["run", "--log-format=text", "--metrics=:9117"]));
+    assert_eq!(probed["args"], json!(["run", "--log-format=text", "--metrics=:9117", "--events"]));
+}
+
+/// Of the API server's each may what it asks, and who asks nothing may nothing.
+#[test]
+fn rights_are_those_that_are_used() {
+    let values = [
+        json!({ "events": false }),
+        json!({}),
+        json!({ "events": false, "nodeLabels": true }),
+        json!({ "events": false, "cni": { "chain": true } }),
+    ];
+    let answers = rendered(&values);
+    let rights = answers.iter().map(|answer| {
+        let objects = objects(answer);
+        let roles: Vec<&Value> = kind(&objects, "ClusterRole").chain(kind(&objects, "Role")).collect();
+        let rules = roles.iter().flat_map(|role| role["rules"].as_array().unwrap());
+        let rights = rules.flat_map(|rule| {
+            let verbs = rule["verbs"].as_array().unwrap();
+            verbs
+                .iter()
+                .map(|verb| format!("{} {}", verb.as_str().unwrap(), rule["resources"][0].as_str().unwrap()))
+        });
+        let bound = kind(&objects, "ClusterRoleBinding").chain(kind(&objects, "RoleBinding")).count();
+        assert_eq!(bound, roles.len());
+        rights.collect::<Vec<_>>().join(", ")
+    });
+    let rights: Vec<String> = rights.collect();
+    assert_eq!(rights, ["", "create events, get pods", "get nodes, patch nodes", "get daemonsets"]);
+    // The token is where it is used: never in the privileged container, nor in the one that runs once.
+    for answer in &answers {
+        let spec = daemonset(answer)["spec"]["template"]["spec"].clone();
+        assert_eq!(spec["automountServiceAccountToken"], false);
+        let mut containers = spec["containers"].as_array().unwrap().clone();
+        containers.extend(spec["initContainers"].as_array().unwrap().clone());
+        for container in containers {
+            let mounts = container["volumeMounts"].as_array().unwrap();
+            let has_token = mounts.iter().any(|mount| mount["name"] == "api");
+            let args = container["args"].to_string();
+            let asks = ["--events", "--node-labels", "--daemon-set"].iter().any(|flag| args.contains(flag));
+            assert_eq!(has_token, asks, "{}", container["name"]);
+        }
+    }
 }
 
 #[test]

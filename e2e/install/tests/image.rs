@@ -16,7 +16,7 @@ fn programs(folder: &Path) -> Vec<PathBuf> {
         fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
         path
     };
-    image::PROGRAMS.iter().map(|name| copy(name)).collect()
+    image::PROGRAMS.iter().map(copy).collect()
 }
 
 #[test]

@@ -11,10 +11,14 @@ use std::{
 };
 
 use crate::pod::{ContainerSpec, HostMount, PodSpec};
-use objects::{Container, HostPath, HostPathType, Mount, Object, Pod, UserContainer, UserPod, Volume};
+use objects::{
+    Container, HostPath, HostPathType, Mount, Object, Pod, UserContainer, UserPod, Variable, Volume,
+};
 
 /// Where a pod's volumes lie below the kubelet's folder, and a container's termination message.
 const PODS: &str = "pods";
+/// What this node is called.
+const NODE: &str = "node";
 
 /// Why a manifest is no pod.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +152,9 @@ impl Manifest {
                 let wrong = || ManifestError::HostPath { path: path.clone(), kind: format!("{kind:?}") };
                 is.then(|| path.clone()).ok_or_else(wrong)
             }
-            Volume { empty_dir: Some(_), .. } => make_folder(&own, 0o777).map(|()| own),
+            Volume { empty_dir: Some(_), .. } | Volume { projected: Some(_), .. } => {
+                make_folder(&own, 0o777).map(|()| own)
+            }
             Volume { config_map: Some(source), .. } => {
                 let found = self.objects.iter().find_map(|object| match object {
                     Object::ConfigMap(map)
@@ -175,6 +181,7 @@ fn as_container(
         name,
         image,
         args,
+        env,
         resources,
         security_context,
         termination_message_path,
@@ -183,6 +190,13 @@ fn as_container(
     } = container;
     let mut made = ContainerSpec::new(name).args(args.clone());
     image.clone_into(&mut made.image);
+    for Variable { name, value_from } in env {
+        // The one field of the pod's that is known here.
+        if value_from.field_ref.field_path != "spec.nodeName" {
+            return Err(ManifestError::Lacks(format!("field {}", value_from.field_ref.field_path)));
+        }
+        made = made.env(name, NODE);
+    }
     made.dropped.clone_from(&security_context.capabilities.drop);
     made.capabilities.clone_from(&security_context.capabilities.add);
     made.privileged = security_context.privileged;

@@ -29,7 +29,15 @@ pub fn programs() -> Result<&'static [PathBuf]> {
 
 fn build() -> Result<Vec<PathBuf>> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo tells a test of its package would be another environment for build scripts, and all behind them anew.
+    for (name, _) in std::env::vars_os() {
+        let of_package = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_"];
+        if of_package.iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            cargo.env_remove(name);
+        }
+    }
+    let output = cargo
         .current_dir(workspace)
         .args(["build", "--workspace", "--all-targets", "--profile", "testbed"])
         .args(["--message-format", "json-render-diagnostics"])

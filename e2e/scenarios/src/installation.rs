@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, ensure};
 use e2e_install::{helm, image, prometheus};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::host;
@@ -25,8 +25,9 @@ impl Installation {
     pub(crate) fn make() -> Result<Self> {
         let folder = TempDir::new()?;
         let mut files = vec![image::build(host::programs()?, folder.path())?.archive];
-        let values: Vec<Value> = INSTALLED.iter().map(|(_, config)| values(config)).collect::<Result<_>>()?;
-        for ((name, _), rendered) in INSTALLED.iter().zip(helm::render(&values)?) {
+        let values: Vec<Value> =
+            INSTALLED.iter().map(|(_, config, more)| values(config, more)).collect::<Result<_>>()?;
+        for ((name, ..), rendered) in INSTALLED.iter().zip(helm::render(&values)?) {
             let file = folder.path().join(daemonset::file(name));
             fs::write(&file, rendered.map_err(|error| anyhow!("{name}: {error}"))?.manifest())?;
             files.push(file);
@@ -35,10 +36,12 @@ impl Installation {
     }
 }
 
-/// The chart's values for the pools of a config.
-fn values(config: &str) -> Result<Value> {
-    let config: Value = serde_saphyr::from_str(config)?;
-    Ok(json!({ "pools": config["pools"] }))
+/// The chart's values for the pools of a config, and others.
+fn values(config: &str, more: &str) -> Result<Value> {
+    let (config, mut values): (Value, Value) =
+        (serde_saphyr::from_str(config)?, serde_saphyr::from_str(more)?);
+    values["pools"] = config["pools"].clone();
+    Ok(values)
 }
 
 /// Reads the pages of metrics that a scenario has brought, if it has: a device was handed out, wired, and is free again.

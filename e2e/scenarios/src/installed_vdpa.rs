@@ -71,7 +71,7 @@ async fn not_made(story: &Story, kubelet: &Kubelet, pod: PodSpec, lacking: &str)
 /// What was made is taken back: by the time that the plugin is registered, it is.
 async fn taken_back(story: &Story, kubelet: &Kubelet) -> Result<()> {
     let before = kubelet.registrations(OTHER);
-    let running = daemonset::run(kubelet, daemonset::pod("other")?).await?;
+    let running = daemonset::run(kubelet, daemonset::pod("no-rings")?).await?;
     kubelet.wait_registrations(OTHER, before + 1, WITHIN).await?;
     daemonset::end(kubelet, &running).await?;
     let host = Host::real();

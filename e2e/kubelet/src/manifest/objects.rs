@@ -15,6 +15,8 @@ pub(super) enum Object {
     ServiceAccount(IgnoredAny),
     ClusterRole(IgnoredAny),
     ClusterRoleBinding(IgnoredAny),
+    Role(IgnoredAny),
+    RoleBinding(IgnoredAny),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -146,6 +148,8 @@ pub(super) struct Container {
     #[serde(default)]
     pub(super) args: Vec<String>,
     #[serde(default)]
+    pub(super) env: Vec<Variable>,
+    #[serde(default)]
     pub(super) resources: PluginResources,
     // Nobody but the scenarios asks, and they ask the pod's own address.
     #[serde(default, rename = "ports")]
@@ -157,6 +161,26 @@ pub(super) struct Container {
     pub(super) security_context: SecurityContext,
     pub(super) termination_message_path: PathBuf,
     pub(super) volume_mounts: Vec<Mount>,
+}
+
+/// A variable that has something of the pod's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Variable {
+    pub(super) name: String,
+    pub(super) value_from: ValueFrom,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ValueFrom {
+    pub(super) field_ref: FieldRef,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct FieldRef {
+    pub(super) field_path: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -227,6 +251,8 @@ pub(super) struct Volume {
     pub(super) host_path: Option<HostPath>,
     pub(super) empty_dir: Option<EmptyDir>,
     pub(super) config_map: Option<ConfigMapSource>,
+    // There is no API server here whose token it could have: an empty folder.
+    pub(super) projected: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

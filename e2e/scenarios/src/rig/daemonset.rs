@@ -11,9 +11,14 @@ use crate::rig::node::{BIN, Node, command};
 use crate::rig::plugin;
 use crate::{installed_vdpa, main_job};
 
-/// Config whose pools the chart is installed with, by the name of the installation.
-pub(crate) const INSTALLED: [(&str, &str); 3] =
-    [("fast", main_job::CONFIG), ("rings", installed_vdpa::CONFIG), ("other", plugin::WITHOUT)];
+/// An installation: its name, the config whose pools the chart is given, and other values of the chart's.
+type Installed = (&'static str, &'static str, &'static str);
+pub(crate) const INSTALLED: [Installed; 4] = [
+    ("fast", main_job::CONFIG, "{}"),
+    ("other", plugin::WITHOUT, "{}"),
+    ("rings", installed_vdpa::CONFIG, "{}"),
+    ("no-rings", plugin::WITHOUT, "{vdpa: true}"),
+];
 /// The image, as the host has made it.
 const IMAGE: &str = "image.tar";
 const KUBELET: &str = "/var/lib/kubelet";
