@@ -1,6 +1,6 @@
 # Doorbell's commands. They run as root on Debian 12 with a Rust toolchain, install what else they need and say so.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kata test test-kata soak fuzz check testbed shell linker packaging
+.PHONY: help demo demo-kata test test-kata soak fuzz check testbed image shell linker packaging
 
 # One profile for all that is tested or demonstrated, so that nothing is compiled twice.
 PROFILE := --profile testbed
@@ -42,6 +42,10 @@ check: linker ## formatting, lints, licences and sources of dependencies, docume
 
 testbed: linker ## build the testbed (QEMU, kernel, guest root) and cache it
 	cargo run $(PROFILE) --package e2e-testbed -- build
+
+image: linker packaging ## the image that nodes run, built for release and without a registry: doorbell.tar
+	cargo build --release --locked --package doorbell-device-plugin --package doorbell-cni
+	cargo run $(PROFILE) --package e2e-install -- $${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/release doorbell.tar
 
 shell: linker ## a shell in the testbed, for a person; leaving it powers off
 	cargo run $(PROFILE) --package e2e-testbed -- shell

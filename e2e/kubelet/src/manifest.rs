@@ -12,7 +12,8 @@ use std::{
 
 use crate::pod::{ContainerSpec, HostMount, PodSpec};
 use objects::{
-    Container, HostPath, HostPathType, Mount, Object, Pod, UserContainer, UserPod, Variable, Volume,
+    Container, HostPath, HostPathType, Mount, Object, Pod, SecurityContext, UserContainer, UserPod, Variable,
+    Volume,
 };
 
 /// Where a pod's volumes lie below the kubelet's folder, and a container's termination message.
@@ -92,6 +93,9 @@ impl Manifest {
         });
         let UserPod { metadata, spec, .. } = pod.ok_or_else(|| ManifestError::Lacks("Pod".to_owned()))?;
         let mut made = PodSpec::new(&metadata.name);
+        if let Some(namespace) = &metadata.namespace {
+            made = made.namespace(namespace);
+        }
         if let Some(name) = &spec.runtime_class_name {
             let handler = self.objects.iter().find_map(|object| match object {
                 Object::RuntimeClass(class) if class.metadata.name == *name => Some(&class.handler),
@@ -100,10 +104,13 @@ impl Manifest {
             let lacks = || ManifestError::Lacks(format!("RuntimeClass {name}"));
             made = made.runtime_handler(handler.ok_or_else(lacks)?);
         }
-        for UserContainer { name, image, command, resources } in &spec.containers {
-            let mut container = ContainerSpec::new(name).command(command.iter().cloned());
+        for UserContainer { name, image, command, args, security_context, resources, .. } in &spec.containers
+        {
+            let mut container = ContainerSpec::new(name).command(command.iter().cloned()).args(args.clone());
             image.clone_into(&mut container.image);
-            for (resource, count) in &resources.limits {
+            container.memory = resources.limits.memory;
+            container.secure(security_context);
+            for (resource, count) in &resources.limits.extended {
                 container = container.resource(resource, *count);
             }
             made = made.container(container);
@@ -197,10 +204,7 @@ fn as_container(
         }
         made = made.env(name, NODE);
     }
-    made.dropped.clone_from(&security_context.capabilities.drop);
-    made.capabilities.clone_from(&security_context.capabilities.add);
-    made.privileged = security_context.privileged;
-    made.read_only_root = security_context.read_only_root_filesystem;
+    made.secure(security_context);
     made.memory = resources.limits.memory;
     let message = pod.join("containers").join(name);
     make_folder(&message, 0o750)?;
@@ -217,6 +221,15 @@ fn as_container(
         });
     }
     Ok(made)
+}
+
+impl ContainerSpec {
+    fn secure(&mut self, context: &SecurityContext) {
+        self.dropped.clone_from(&context.capabilities.drop);
+        self.capabilities.clone_from(&context.capabilities.add);
+        self.privileged = context.privileged;
+        self.read_only_root = context.read_only_root_filesystem;
+    }
 }
 
 fn make_folder(path: &Path, mode: u32) -> Result<(), ManifestError> {

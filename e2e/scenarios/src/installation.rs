@@ -28,9 +28,15 @@ impl Installation {
         let values: Vec<Value> =
             INSTALLED.iter().map(|(_, config, more)| values(config, more)).collect::<Result<_>>()?;
         for ((name, ..), rendered) in INSTALLED.iter().zip(helm::render(&values)?) {
-            let file = folder.path().join(daemonset::file(name));
-            fs::write(&file, rendered.map_err(|error| anyhow!("{name}: {error}"))?.manifest())?;
-            files.push(file);
+            let rendered = rendered.map_err(|error| anyhow!("{name}: {error}"))?;
+            let test = rendered.files.get("tests/device.yaml").cloned().unwrap_or_default();
+            for (file, text) in
+                [(daemonset::file(name), rendered.manifest()), (daemonset::test_file(name), test)]
+            {
+                let file = folder.path().join(file);
+                fs::write(&file, text)?;
+                files.push(file);
+            }
         }
         Ok(Self { files, _folder: folder })
     }

@@ -13,6 +13,7 @@ pub mod host;
 mod igb;
 mod installation;
 mod installed;
+mod installed_chained;
 mod installed_vdpa;
 mod isolation;
 mod kata;
@@ -77,7 +78,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 39] = [
+pub const SCENARIOS: [Scenario; 40] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -113,6 +114,7 @@ pub const SCENARIOS: [Scenario; 39] = [
     scenario!(isolation::no_iommu on Machine::new([Pf::virtio(2)?]).iommu(Iommu::Off)),
     scenario!(isolation::no_interrupt_remapping on Machine::new([Pf::virtio(2)?]).iommu(Iommu::NoInterruptRemapping)),
     scenario!(installed_vdpa::installed_vdpa installed on Machine::new([Pf::virtio_page_per_vq(2)?])),
+    scenario!(installed_chained::installed_chained installed on Machine::new([Pf::virtio(4)?])),
     scenario!(installed::installed installed on Machine::new([Pf::virtio(4)?])),
     scenario!(stray::stray on Machine::new([Pf::virtio_page_per_vq(2)?])),
     scenario!(killed::killed_making on Machine::new([Pf::virtio_page_per_vq(1)?])),

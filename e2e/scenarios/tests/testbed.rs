@@ -205,6 +205,11 @@ fn whatever_happens_the_node_is_as_it_was() {
 }
 
 #[test]
+fn the_chart_keeps_the_plugin_in_the_conflist_of_a_node_without_multus() {
+    scenario("installed_chained");
+}
+
+#[test]
 fn the_daemonset_of_the_manifest_serves_and_needs_all_that_it_asks_for() {
     scenario("installed");
 }

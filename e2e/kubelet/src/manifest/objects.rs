@@ -28,13 +28,13 @@ pub(super) struct RuntimeClass {
     pub(super) handler: String,
 }
 
-/// A pod that somebody makes, in the namespace `default`.
+/// A pod that somebody makes, in whatever namespace.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct UserPod {
     #[serde(rename = "apiVersion")]
     _api_version: String,
-    pub(super) metadata: Named,
+    pub(super) metadata: UserPodMetadata,
     pub(super) spec: UserPodSpec,
 }
 
@@ -45,25 +45,60 @@ pub(super) struct Named {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UserPodMetadata {
+    pub(super) name: String,
+    pub(super) namespace: Option<String>,
+    #[serde(default, rename = "labels")]
+    _labels: BTreeMap<String, String>,
+    // Of Helm's, which is not here.
+    #[serde(default, rename = "annotations")]
+    _annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct UserPodSpec {
     pub(super) runtime_class_name: Option<String>,
+    // Nobody restarts a container here.
+    #[serde(default, rename = "restartPolicy")]
+    _restart_policy: String,
+    #[serde(default, rename = "automountServiceAccountToken")]
+    _automount_service_account_token: bool,
     pub(super) containers: Vec<UserContainer>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct UserContainer {
     pub(super) name: String,
     pub(super) image: String,
+    #[serde(default, rename = "imagePullPolicy")]
+    _image_pull_policy: String,
+    #[serde(default)]
     pub(super) command: Vec<String>,
+    #[serde(default)]
+    pub(super) args: Vec<String>,
+    #[serde(default)]
+    pub(super) security_context: SecurityContext,
     pub(super) resources: Resources,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resources {
-    pub(super) limits: BTreeMap<String, usize>,
+    pub(super) limits: UserLimits,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct UserLimits {
+    #[serde(default, deserialize_with = "mebibytes")]
+    pub(super) memory: Option<u64>,
+    #[serde(default, rename = "cpu")]
+    _cpu: IgnoredAny,
+    /// Extended resources.
+    #[serde(flatten)]
+    pub(super) extended: BTreeMap<String, usize>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -206,9 +241,12 @@ fn mebibytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, 
     bytes.map(Some).ok_or_else(|| de::Error::custom(format!("`{text}` is no number of Mi")))
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct SecurityContext {
+    // The double's containers can't have it otherwise.
+    #[serde(default, rename = "allowPrivilegeEscalation")]
+    _allow_privilege_escalation: bool,
     #[serde(default)]
     pub(super) capabilities: Capabilities,
     #[serde(default)]

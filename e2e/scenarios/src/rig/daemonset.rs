@@ -13,11 +13,12 @@ use crate::{installed_vdpa, main_job};
 
 /// An installation: its name, the config whose pools the chart is given, and other values of the chart's.
 type Installed = (&'static str, &'static str, &'static str);
-pub(crate) const INSTALLED: [Installed; 4] = [
+pub(crate) const INSTALLED: [Installed; 5] = [
     ("fast", main_job::CONFIG, "{}"),
     ("other", plugin::WITHOUT, "{}"),
     ("rings", installed_vdpa::CONFIG, "{}"),
     ("no-rings", plugin::WITHOUT, "{vdpa: true}"),
+    ("chained", main_job::CONFIG, "{cni: {chain: true, removeAtUninstall: true}}"),
 ];
 /// The image, as the host has made it.
 const IMAGE: &str = "image.tar";
@@ -43,6 +44,22 @@ pub(crate) fn file(installation: &str) -> String {
     format!("chart-{installation}.yaml")
 }
 
+/// The file with the pod of `helm test`.
+pub(crate) fn test_file(installation: &str) -> String {
+    format!("chart-{installation}-test.yaml")
+}
+
+/// The pod of `helm test` for an installation.
+pub(crate) fn test_pod(installation: &str) -> Result<PodSpec> {
+    Ok(read(&test_file(installation))?.user_pod()?)
+}
+
+fn read(file: &str) -> Result<Manifest> {
+    let file = Path::new(BIN).join(file);
+    let manifest = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+    Ok(Manifest::parse(&manifest)?)
+}
+
 /// SHA-256 of a file in the image's one layer.
 pub(crate) async fn digest_in_image(path: &str) -> Result<String> {
     let image = Path::new(BIN).join(IMAGE);
@@ -56,9 +73,7 @@ pub(crate) async fn digest_in_image(path: &str) -> Result<String> {
 
 /// The DaemonSet's pod of an installation.
 pub(crate) fn pod(installation: &str) -> Result<PodSpec> {
-    let file = Path::new(BIN).join(file(installation));
-    let manifest = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-    Ok(Manifest::parse(&manifest)?.pod(Path::new(KUBELET))?)
+    Ok(read(&file(installation))?.pod(Path::new(KUBELET))?)
 }
 
 /// Its plugin's container.

@@ -13,6 +13,8 @@ use e2e_kubelet::{Containerd, ContainerdConfig, Kubelet, KubeletConfig, PodUid};
 /// Where the testbed puts the programs under test.
 pub(crate) const BIN: &str = "/job/bin";
 const CNI_CONF: &str = "/etc/cni/net.d";
+/// The main CNI plugin's.
+pub(crate) const CONFLIST: &str = "/etc/cni/net.d/10-pod-network.conflist";
 pub(crate) const CNI_BIN: &str = "/opt/cni/bin";
 /// What stands for the id of a boot after a reboot that the kernel did not make.
 const BOOT_ID: &str = "/run/boot-id";
@@ -42,13 +44,15 @@ pub(crate) struct Setup {
     pub(crate) cdi: bool,
     /// The pods' network.
     pub(crate) conflist: &'static str,
+    /// Whether our CNI binary is there.
+    pub(crate) cni: bool,
     /// A handler of a RuntimeClass, which is runc all the same.
     pub(crate) handler: Option<&'static str>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { cdi: true, conflist: CHAINED, handler: None }
+        Self { cdi: true, conflist: CHAINED, cni: true, handler: None }
     }
 }
 
@@ -59,8 +63,8 @@ impl Node {
     }
 
     /// Likewise, on a node that differs.
-    pub(crate) async fn with(Setup { cdi, conflist, handler }: Setup) -> Result<Self> {
-        install_cni(conflist)?;
+    pub(crate) async fn with(Setup { cdi, conflist, cni, handler }: Setup) -> Result<Self> {
+        install_cni(conflist, cni)?;
         let mut config = ContainerdConfig { cdi, ..ContainerdConfig::new(CNI_CONF, CNI_BIN) };
         config.handlers.extend(handler.map(str::to_owned));
         let containerd = Containerd::start(config).await?;
@@ -87,13 +91,15 @@ impl Node {
     }
 }
 
-fn install_cni(conflist: &str) -> Result<()> {
+fn install_cni(conflist: &str, cni: bool) -> Result<()> {
     fs::create_dir_all(CNI_CONF)?;
     fs::create_dir_all(CNI_BIN)?;
-    fs::write(Path::new(CNI_CONF).join("10-pod-network.conflist"), conflist)?;
-    let installed = Path::new(CNI_BIN).join("doorbell");
-    fs::copy(Path::new(BIN).join("doorbell"), &installed).context("install the CNI binary")?;
-    fs::set_permissions(&installed, fs::Permissions::from_mode(0o755))?;
+    fs::write(CONFLIST, conflist)?;
+    if cni {
+        let installed = Path::new(CNI_BIN).join("doorbell");
+        fs::copy(Path::new(BIN).join("doorbell"), &installed).context("install the CNI binary")?;
+        fs::set_permissions(&installed, fs::Permissions::from_mode(0o755))?;
+    }
     // ptp routes between the pods and the node.
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     Ok(())
