@@ -15,7 +15,7 @@ use futures_util::Stream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::heard::Uevents;
@@ -80,6 +80,7 @@ impl<S: Stream<Item = Result<Heard>> + Unpin> Live<S> {
                 let cause = cause.with(failed.take());
                 let next = self.seen.next(&self.host, &cause, self.page).await;
                 self.counts.rescanned(!matches!(cause, Cause::Touched(_)), next.is_ok());
+                debug!(?cause, done = next.is_ok(), "looked at the host");
                 match next {
                     Ok(seen) => {
                         self.seen = seen;

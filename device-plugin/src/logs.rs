@@ -7,6 +7,7 @@ use anyhow::Result;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
@@ -30,11 +31,20 @@ pub enum LogFormat {
 pub struct Logs(reload::Handle<Targets, Registry>);
 
 impl Logs {
-    /// Begins it, at level info. A process has one.
+    /// Begins it on stderr, at level info. A process has one.
     #[must_use]
     pub fn begin(format: LogFormat) -> Self {
+        Self::writing(format, io::stderr)
+    }
+
+    /// Likewise, elsewhere.
+    #[must_use]
+    pub fn writing<W>(format: LogFormat, writer: W) -> Self
+    where
+        W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    {
         let (filter, handle) = reload::Layer::new(filter(LogLevel::Info));
-        let lines = fmt::layer().with_writer(io::stderr).with_target(false);
+        let lines = fmt::layer().with_writer(writer).with_target(false);
         let lines = match format {
             LogFormat::Text => lines.with_ansi(false).boxed(),
             LogFormat::Json => lines.json().with_current_span(false).with_span_list(false).boxed(),
