@@ -14,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use doorbell_common::host::Host;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PoolName;
@@ -28,6 +29,8 @@ pub use address::{BadAddress, HttpAddress};
 #[derive(Clone)]
 struct Known {
     registry: Arc<Registry>,
+    /// Who is being told.
+    asking: Arc<Semaphore>,
     inventory: watch::Receiver<Arc<Inventory>>,
     listening: Listening,
 }
@@ -49,15 +52,26 @@ pub async fn serve(
         // Who answers, runs.
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .with_state(Known { registry, inventory, listening });
+        .with_state(Known { registry, asking: Arc::new(Semaphore::new(1)), inventory, listening });
     // Nobody who is answered just then is waited for.
     let serving = closing.run_until_cancelled(axum::serve(listener, app).into_future());
     serving.await.unwrap_or(Ok(())).context("answer by HTTP")
 }
 
+/// What is looked up for it may have to wait for the kernel: elsewhere than where the kubelet is answered, and by one at a
+/// time.
 async fn page(State(known): State<Known>) -> Response {
-    match metrics::page(&known.registry) {
-        Ok(page) => ([(CONTENT_TYPE, metrics::FORMAT)], page).into_response(),
+    let Ok(alone) = Arc::clone(&known.asking).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "somebody else is being told\n").into_response();
+    };
+    let page = spawn_blocking(move || {
+        let page = metrics::page(&known.registry);
+        drop(alone);
+        page
+    });
+    match page.await {
+        Ok(Ok(page)) => ([(CONTENT_TYPE, metrics::FORMAT)], page).into_response(),
+        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

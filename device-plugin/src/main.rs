@@ -104,6 +104,9 @@ enum Command {
         /// That folder.
         #[arg(long, default_value = "/opt/cni/bin")]
         to: PathBuf,
+        /// Takes the entry of `keep-cni` out of the conflists of this folder, if one is there.
+        #[arg(long)]
+        out_of_chain: Option<String>,
     },
     /// Keeps the CNI plugin at the end of the node's active conflist, for pods that no Multus gives a network of its own.
     KeepCni {
@@ -273,7 +276,11 @@ fn work(command: Command, logs: Logs) -> Result<ExitCode> {
             print(&converted.to_yaml(&file.display().to_string())?)?;
         }
         Command::Schema => print(&(serde_json::to_string_pretty(&config::schema())? + "\n"))?,
-        Command::InstallCni { to } => {
+        Command::InstallCni { to, out_of_chain } => {
+            if let Some(configs) = out_of_chain {
+                chain::take_out(&Root::this()?.host, &configs)
+                    .context("take the CNI plugin out of the chain")?;
+            }
             let from = install::beside_this()?;
             let is_new =
                 install::install(&Root::this()?.host, &from, &to).context("install the CNI binary")?;

@@ -23,9 +23,11 @@ fn schema() -> Value {
     for unused in ["ApiVersion", "Registration"] {
         config["$defs"].as_object_mut().unwrap().remove(unused).unwrap();
     }
+    let mut config = as_helm_reads(config);
     let mut of_config = |name: &str| config["properties"][name].take();
     let mut properties = json!({
         "global": { "description": "Of a chart that has this one as a part.", "type": "object" },
+        "enabled": switch("Of a chart that has this one as a part, and says by it whether it does."),
         "resourcePrefix": of_config("resourcePrefix"),
         "cdi": of_config("cdi"),
         "pools": of_config("pools"),
@@ -44,6 +46,20 @@ fn schema() -> Value {
         "properties": properties,
         "$defs": config["$defs"].take(),
     })
+}
+
+/// Helm reads numbers as YAML 1.1 does, where `0104` is 68 and `1e03` is 1000: an id has to be a text there.
+fn as_helm_reads(mut schema: Value) -> Value {
+    if schema.get("pattern").is_some_and(|pattern| pattern == "^[0-9A-Fa-f]{4}$") {
+        schema["type"] = json!("string");
+    }
+    match schema {
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, as_helm_reads(value))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(as_helm_reads).collect(),
+        other => other,
+    }
 }
 
 /// What Kubernetes' own types check is an object here, and no more.
@@ -67,7 +83,7 @@ fn of_the_chart() -> Value {
         "imagePullSecrets": list("Secrets by which it is pulled.", json!({ "type": "object" })),
         "networks": list("Networks of Multus', each of a pool.", network),
         "containerdConfig": text("containerd's config file, absolute; empty where it is the usual one.", "^(/.*)?$"),
-        "metrics": text("Address and port where the plugin answers by HTTP; empty: nowhere.", "^(.*:[0-9]{1,5})?$"),
+        "metrics": text("Port where the plugin answers by HTTP, of all addresses; empty: nowhere.", "^((0\\.0\\.0\\.0|\\[::\\])?:[0-9]{1,5})?$"),
         "vdpa": { "description": "Whether the plugin may make and remove vDPA devices.", "enum": [true, "auto", "true"] },
         "cni": section("The CNI binary.", json!({
             "install": switch("Whether it is installed on the nodes."),

@@ -1,11 +1,13 @@
 {{/* What finds the plugin's pods. A DaemonSet keeps its selector for good. */}}
 {{- define "doorbell.selector" -}}
 app.kubernetes.io/name: doorbell
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: plugin
 {{- end }}
 
 {{- define "doorbell.labels" -}}
-{{ include "doorbell.selector" . }}
+app.kubernetes.io/name: doorbell
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
@@ -34,11 +36,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ dir (.Values.containerdConfig | default "/etc/containerd/config.toml") }}
 {{- end }}
 
-{{/* The pool that `helm test` takes a device of: the one that is named, else the first whose pods get nodes. */}}
+{{/* The pool that `helm test` takes a device of: the one that is named, else the first whose pods get nodes, by themselves. */}}
 {{- define "doorbell.tested" -}}
 {{- $pool := .Values.test.pool -}}
 {{- range .Values.pools -}}
-{{- if and (not $pool) (ne (toString .runtime) "kata") (has .access (list "vfio" "vhost-vdpa" "mdev")) -}}{{- $pool = .name -}}{{- end -}}
+{{- $wired := or $.Values.cni.chain (ne (toString .requireCni) "true") -}}
+{{- if and (not $pool) $wired (ne (toString .runtime) "kata") (has .access (list "vfio" "vhost-vdpa" "mdev")) -}}{{- $pool = .name -}}{{- end -}}
 {{- end -}}
 {{ $pool }}
 {{- end }}
@@ -57,7 +60,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{/* Whether a container keeps the CNI plugin in the conflist, or takes it away in the end; "" if none does. */}}
 {{- define "doorbell.keeper" -}}
-{{- if and .Values.cni.install (or .Values.cni.chain .Values.cni.removeAtUninstall) }}true{{ end }}
+{{- if or .Values.cni.chain .Values.cni.removeAtUninstall }}
+{{- if not .Values.cni.install }}{{ fail "cni.chain and cni.removeAtUninstall are of a binary that cni.install puts there" }}{{ end }}
+{{- if or (not .Values.serviceAccount.create) .Values.serviceAccount.name }}
+{{- fail "cni.chain and cni.removeAtUninstall need the release's own service account, of the name that it has by itself: what becomes of it says whether the release is uninstalled" }}
+{{- end }}
+{{- "" }}true{{ end }}
 {{- end }}
 
 {{/* Whether the plugin tells the API server anything; "" if not. */}}

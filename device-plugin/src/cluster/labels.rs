@@ -79,15 +79,16 @@ async fn rounds(
 
 /// What is said of all pools.
 fn of(inventory: &Inventory) -> BTreeMap<String, String> {
-    inventory.pools.values().flat_map(of_pool).collect()
+    let of_pool = |(name, pool)| of_pool(&format!("{}/{name}", inventory.prefix), pool);
+    inventory.pools.iter().flat_map(of_pool).collect()
 }
 
 /// A pool's. Of a name in a label's key 63 characters are taken: a pool's has 50 of them at most.
 ///
 /// Devices are counted whether healthy or not: how many can be had now is the node's allocatable.
-fn of_pool(pool: &Pool) -> Vec<(String, String)> {
+fn of_pool(called: &str, pool: &Pool) -> Vec<(String, String)> {
     let Some(one) = pool.devices.values().next() else { return Vec::new() };
-    let key = |what| format!("{}.{what}", pool.resource);
+    let key = |what| format!("{called}.{what}");
     let mut doorbells = pool.devices.values().map(|device| device.effective);
     let doorbell = match doorbells.next() {
         Some(first) if doorbells.all(|other| other == first) => first.to_string(),

@@ -67,11 +67,11 @@ text! {
     AcpiIndex: OR_NUMBER, "A number.", "^[0-9]+$";
     VirtioType: OR_NUMBER, "A virtio device type, by name or number.", "^([a-z][a-z0-9]*|[1-9][0-9]{0,4})$";
     PfSelector: TEXT, "A PF by its network interface or address, then at will `#` and numbers of VFs.", "^[^#]+(#[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$";
-    RootDevice: TEXT, "A PF by its address, then at will `#` and numbers of VFs.", "^[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\\.[0-7](#[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$";
+    RootDevice: TEXT, "A PF by its address, then at will `#` and numbers of VFs.", "^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\\.[0-7](#[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$";
     NodeMode: TEXT, "Permission bits in octal, from 0000 to 0666.", "^0[0246]{3}$";
     Features: TEXT, "Virtio feature bits in hexadecimal.", "^0x[0-9A-Fa-f]{1,16}$";
     MdevType: TEXT, "Name of an mdev type.", "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$";
-    form::Address: TEXT, "Address of a PCI function.", "^[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\\.[0-7]$";
+    form::Address: TEXT, "Address of a PCI function.", "^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\\.[0-7]$";
     Folder: TEXT, "An absolute path of a folder.", "^/[^/]";
 }
 

@@ -35,8 +35,10 @@ impl Collector for Devices {
         }
 
         // Where claims can't be listed there is nothing to tell.
-        let Ok(claimed) = claim::ids(&self.host) else { return Ok(()) };
-        let claimed: BTreeSet<DeviceId> = claimed.into_iter().collect();
+        let Ok(ids) = claim::ids(&self.host) else { return Ok(()) };
+        // A claim of an earlier boot is of a pod that is gone.
+        let is_held = |id: &DeviceId| matches!(claim::of_this_boot(&self.host, id), Ok(Some(_)));
+        let claimed: BTreeSet<DeviceId> = ids.into_iter().filter(is_held).collect();
         let help = "Sub-devices that the CNI has wired into a pod";
         let mut family = encoder.encode_descriptor("devices_claimed", help, None, MetricType::Gauge)?;
         for (name, pool) in &inventory.pools {

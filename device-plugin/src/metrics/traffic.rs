@@ -76,7 +76,7 @@ impl Traffic {
         let mut held = Vec::new();
         for (pool, device) in pools {
             let Some((pf, vf)) = vf_of(device) else { continue };
-            let Ok(Some(claim)) = claim::read(&self.host, &device.id) else { continue };
+            let Ok(Some(claim)) = claim::of_this_boot(&self.host, &device.id) else { continue };
             // A PF that can't be asked has nothing to tell.
             let counted = pfs.entry(pf).or_insert_with(|| vf::traffic_of(&self.host, pf).unwrap_or_default());
             let Some(carried) = counted.get(&vf).copied() else { continue };

@@ -43,6 +43,7 @@ fn a_selector_that_has_nothing_to_become_is_refused() {
         ("netDevice", r#""pciAddresses": ["01:00.1"]"#, ".pciAddresses[0]", "is no PCI address"),
         ("netDevice", r#""acpiIndexes": ["eth"]"#, ".acpiIndexes[0]", "is no ACPI index"),
         ("netDevice", r#""pfNames": ["0000:01:00.0"]"#, ".pfNames[0]", "write it into rootDevices"),
+        ("netDevice", r#""pfNames": ["ENS1F0"]"#, ".pfNames[0]", "write it as the kernel does"),
         ("netDevice", r#""pfNames": ["p0#3-1"]"#, ".pfNames[0]", "selects no VFs"),
         ("netDevice", r#""rootDevices": ["p0"]"#, ".rootDevices[0]", "is no root device"),
         ("accelerator", r#""drivers": ["qat_c4xxx"]"#, ".drivers", "only vfio-pci is handed out"),

@@ -59,6 +59,10 @@ fn a_wrong_value_fails_at_install_with_its_path() {
         (json!({ "logs": { "level": "verbose" } }), "at '/logs/level'"),
         (json!({ "logs": { "format": "xml" } }), "at '/logs/format'"),
         (json!({ "metrics": "everywhere" }), "at '/metrics'"),
+        (json!({ "metrics": "127.0.0.1:9117" }), "at '/metrics'"),
+        (json!({ "cni": { "install": false, "chain": true } }), "cni.chain"),
+        (json!({ "cni": { "chain": true }, "serviceAccount": { "create": false } }), "service account"),
+        (with("select", json!({ "vendors": [1000] })), "at '/pools/0/select/vendors/0'"),
         (json!({ "podMonitor": { "enabled": "yes" } }), "at '/podMonitor/enabled'"),
         (json!({ "podMonitor": { "interval": "soon" } }), "at '/podMonitor/interval'"),
         (json!({ "networks": [{ "name": "fast" }] }), "at '/networks/0': missing property 'pool'"),
@@ -72,6 +76,10 @@ fn a_wrong_value_fails_at_install_with_its_path() {
         (json!({ "podMonitor": { "enabled": true }, "metrics": "" }), "nothing to scrape"),
         (json!({ "networks": [{ "name": "far", "pool": "far" }] }), "networks: far is of no pool"),
         (json!({ "test": { "pool": "far" } }), "test.pool: there is no pool far"),
+        (
+            json!({ "pools": [{ "name": "vms", "access": "vfio", "runtime": "kata", "select": { "pfNames": ["ens1f0"] } }], "test": { "pool": "vms" } }),
+            "go into VMs",
+        ),
     ];
     let answers = helm::render(&cases.clone().map(|(values, _)| values)).unwrap();
     for ((values, says), answer) in cases.iter().zip(answers) {
@@ -92,7 +100,7 @@ fn choices() -> Vec<Value> {
     vec![
         json!({}),
         json!({ "metrics": "" }),
-        json!({ "metrics": "127.0.0.1:9200", "podMonitor": { "enabled": true, "labels": { "release": "prometheus" } } }),
+        json!({ "metrics": "0.0.0.0:9200", "podMonitor": { "enabled": true, "labels": { "release": "prometheus" } } }),
         json!({ "cni": { "install": false } }),
         json!({ "cni": { "binDir": "/var/lib/rancher/k3s/data/cni" } }),
         json!({ "cdi": false, "containerdConfig": "/var/lib/rancher/k3s/agent/etc/containerd/config.toml" }),
@@ -161,6 +169,12 @@ fn who_selects_the_pods_selects_these() {
         for selector in [&set["spec"]["selector"], &monitor["spec"]["selector"]] {
             let selected = selector["matchLabels"].as_object().unwrap();
             assert!(!selected.is_empty() && selected.iter().all(|(key, value)| labels[key] == *value));
+            let test: Value = serde_saphyr::from_str(&answer.files["tests/device.yaml"]).unwrap();
+            let of_test = test["metadata"]["labels"].as_object().unwrap();
+            assert!(
+                selected.iter().any(|(key, value)| of_test.get(key) != Some(value)),
+                "helm test's is one of them"
+            );
             // It can never be changed.
             assert!(!selected.contains_key("app.kubernetes.io/version"));
         }
@@ -174,7 +188,9 @@ fn probes_come_with_the_port_that_they_ask() {
     let plugin = |answer: &Rendered| daemonset(answer)["spec"]["template"]["spec"]["containers"][0].clone();
     assert!(plugin(&answers[0])["livenessProbe"].is_null() && plugin(&answers[0])["ports"].is_null());
     let probed = plugin(&answers[1]);
-    for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+    for (probe, path) in
+        [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]
+    {
         assert_eq!(probed[probe]["httpGet"], json!({ "path": path, "port": "metrics" }));
     }
     assert_eq!(probed["ports"], json!([{ "name": "metrics", "containerPort": 9117 }]));
@@ -229,7 +245,7 @@ fn a_network_is_a_pools_and_calls_the_plugin_as_it_says() {
         "resourcePrefix": "example.com",
         "networks": [
             { "name": "fast", "pool": "fast" },
-            { "name": "vlan", "namespace": "tenants", "pool": "fast", "config": { "vlan": 7, "cniVersion": "1.1.0" } },
+            { "name": "vlan", "namespace": "tenants", "pool": "fast", "config": { "vlan": 7, "cniVersion": "1.1.0", "type": "other" } },
         ],
     });
     let answer = &rendered(&[values])[0];
@@ -253,6 +269,8 @@ fn helms_test_takes_a_device_whose_nodes_it_can_open() {
         json!({ "name": "vms", "access": "vfio", "runtime": "kata", "select": { "pfNames": ["ens1f0"] } });
     let plain = json!({ "name": "plain", "access": "netdev", "select": { "pfNames": ["ens1f0"] } });
     let rings = json!({ "name": "rings", "access": "vhost-vdpa", "select": { "pfNames": ["ens1f0"] } });
+    let wired =
+        json!({ "name": "fast", "access": "vfio", "requireCni": true, "select": { "pfNames": ["ens1f0"] } });
     let named = json!({
         "name": "fast", "resource": "intel.com/fast_nics", "access": "vfio", "select": { "pfNames": ["ens1f0"] },
     });
@@ -262,6 +280,8 @@ fn helms_test_takes_a_device_whose_nodes_it_can_open() {
         json!({ "pools": [kata, plain] }),
         json!({ "pools": [plain, rings], "test": { "pool": "plain" } }),
         json!({ "pools": [named] }),
+        json!({ "pools": [wired] }),
+        json!({ "pools": [wired], "cni": { "chain": true } }),
     ];
     let asked = rendered(&values).into_iter().map(|answer| {
         let text = answer.files.get("tests/device.yaml").map_or("", String::as_str);
@@ -276,7 +296,7 @@ fn helms_test_takes_a_device_whose_nodes_it_can_open() {
     let asked: Vec<Option<String>> = asked.collect();
     let [fast, rings, plain, named] =
         ["doorbell.dev/fast", "doorbell.dev/rings", "doorbell.dev/plain", "intel.com/fast_nics"].map(Some);
-    let expected = [fast, rings, None, plain, named];
+    let expected = [fast, rings, None, plain, named, None, fast];
     assert_eq!(asked, expected.map(|name| name.map(str::to_owned)));
 }
 

@@ -39,6 +39,8 @@ pub(super) fn read(at: &At<'_>, device_type: DeviceType) -> Option<Set> {
     };
     if device_type != DeviceType::AuxNetDevice {
         select.pci_addresses = each(fields.take("pciAddresses"), At::parsed).into_iter().collect();
+    }
+    if device_type == DeviceType::NetDevice {
         select.acpi_indexes = each(fields.take("acpiIndexes"), by_serde);
     }
     let mut vhost_net = false;
@@ -177,7 +179,7 @@ fn pf_name(at: &At<'_>, text: &str) -> Option<PfSelector> {
     match &selector.pf {
         PfName::Address(_) => at.refuse("an address is no name of a PF: write it into rootDevices"),
         PfName::Netdev(name) if name.bytes().any(|byte| byte.is_ascii_uppercase()) => {
-            at.note("it is compared as it is written, which sriov-dp does not");
+            at.refuse("sriov-dp compares it without regard to capitals: write it as the kernel does");
         }
         PfName::Netdev(_) => {}
     }

@@ -65,6 +65,8 @@ pub(super) struct UserPodSpec {
     _restart_policy: String,
     #[serde(default, rename = "automountServiceAccountToken")]
     _automount_service_account_token: bool,
+    #[serde(default, rename = "tolerations")]
+    _tolerations: IgnoredAny,
     pub(super) containers: Vec<UserContainer>,
 }
 
@@ -189,6 +191,8 @@ pub(super) struct Container {
     // Nobody but the scenarios asks, and they ask the pod's own address.
     #[serde(default, rename = "ports")]
     _ports: IgnoredAny,
+    #[serde(default, rename = "startupProbe")]
+    _startup_probe: IgnoredAny,
     #[serde(default, rename = "livenessProbe")]
     _liveness_probe: IgnoredAny,
     #[serde(default, rename = "readinessProbe")]
