@@ -31,7 +31,7 @@ fn schema() -> Value {
         "resourcePrefix": of_config("resourcePrefix"),
         "cdi": of_config("cdi"),
         "pools": of_config("pools"),
-        "logs": section("The plugin's log.", json!({
+        "logs": section("The plugin's log.", &json!({
             "level": of_config("logLevel"),
             "format": one_of("How a line is written.", &["text", "json"]),
         })),
@@ -80,12 +80,12 @@ fn of_the_chart() -> Value {
     json!({
         "image": text("Image of the plugin.", "."),
         "imagePullPolicy": one_of("When it is pulled.", &["Always", "IfNotPresent", "Never"]),
-        "imagePullSecrets": list("Secrets by which it is pulled.", json!({ "type": "object" })),
-        "networks": list("Networks of Multus', each of a pool.", network),
+        "imagePullSecrets": list("Secrets by which it is pulled.", &json!({ "type": "object" })),
+        "networks": list("Networks of Multus', each of a pool.", &network),
         "containerdConfig": text("containerd's config file, absolute; empty where it is the usual one.", "^(/.*)?$"),
         "metrics": text("Port where the plugin answers by HTTP, of all addresses; empty: nowhere.", "^((0\\.0\\.0\\.0|\\[::\\])?:[0-9]{1,5})?$"),
         "vdpa": { "description": "Whether the plugin may make and remove vDPA devices.", "enum": [true, "auto", "true"] },
-        "cni": section("The CNI binary.", json!({
+        "cni": section("The CNI binary.", &json!({
             "install": switch("Whether it is installed on the nodes."),
             "binDir": text("Where their container runtime looks for CNI plugins.", "^/."),
             "confDir": text("Where it looks for network configurations.", "^/."),
@@ -94,19 +94,19 @@ fn of_the_chart() -> Value {
         })),
         "events": switch("Whether node and pod are told when a device in use goes unhealthy."),
         "nodeLabels": switch("Whether nodes have labels with what their pools have."),
-        "podMonitor": section("Of the Prometheus operator.", json!({
+        "podMonitor": section("Of the Prometheus operator.", &json!({
             "enabled": switch("Whether there is one."),
             "interval": text("From one scrape to the next.", "^[0-9]+(ms|s|m|h)$"),
             "labels": map("By which Prometheus finds it."),
         })),
-        "dashboard": section("Of Grafana.", json!({
+        "dashboard": section("Of Grafana.", &json!({
             "enabled": switch("Whether there is a ConfigMap with it."),
             "labels": map("By which Grafana's sidecar finds it."),
         })),
-        "test": section("Of `helm test`.", json!({
+        "test": section("Of `helm test`.", &json!({
             "pool": text("The pool that it takes a device of; empty: the first whose pods get nodes.", ""),
         })),
-        "serviceAccount": section("The pods' service account.", json!({
+        "serviceAccount": section("The pods' service account.", &json!({
             "create": switch("Whether it is made."),
             "name": text("Its name; empty: doorbell, or that of the namespace where none is made.", ""),
             "annotations": map("Its annotations."),
@@ -114,14 +114,14 @@ fn of_the_chart() -> Value {
         "priorityClassName": text("The pods' priority class; empty: none.", ""),
         "nodeSelector": map("Nodes that run the plugin."),
         "affinity": object("The pods' affinity."),
-        "tolerations": list("The pods' tolerations.", json!({ "type": "object" })),
+        "tolerations": list("The pods' tolerations.", &json!({ "type": "object" })),
         "podAnnotations": map("Annotations of the pods."),
         "podLabels": map("More labels of the pods."),
-        "resources": section("Of each container.", json!({
+        "resources": section("Of each container.", &json!({
             "requests": object("What it is sure to have."),
             "limits": object("What it can't go beyond."),
         })),
-        "updateStrategy": section("How pods are replaced.", json!({
+        "updateStrategy": section("How pods are replaced.", &json!({
             "type": one_of("One after the other, or as they are deleted.", &["RollingUpdate", "OnDelete"]),
             "rollingUpdate": { "description": "How many at once.", "type": ["object", "null"] },
         })),
@@ -148,11 +148,11 @@ fn map(description: &str) -> Value {
     json!({ "description": description, "type": "object", "additionalProperties": { "type": "string" } })
 }
 
-fn list(description: &str, items: Value) -> Value {
+fn list(description: &str, items: &Value) -> Value {
     json!({ "description": description, "type": "array", "items": items })
 }
 
-fn section(description: &str, properties: Value) -> Value {
+fn section(description: &str, properties: &Value) -> Value {
     json!({ "description": description, "type": "object", "additionalProperties": false, "properties": properties })
 }
 
