@@ -3,6 +3,11 @@
 // Helpers of tests are tests.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../node/mod.rs"]
+mod node;
+
+mod operations;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,6 +53,17 @@ fn documents(name: &str, yaml: &str) -> Vec<Value> {
 /// Spans of code in Markdown.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
+}
+
+/// First cells of the table whose head begins so, without the marks of code.
+fn first_cells(page: &str, head: &str) -> BTreeSet<String> {
+    let text = read(page);
+    let rows = text.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+    let rows = rows.map_while(|line| line.strip_prefix("| "));
+    let cells: BTreeSet<String> =
+        rows.filter_map(|row| Some(row.split_once(" |")?.0.replace('`', ""))).collect();
+    assert!(!cells.is_empty(), "{page} has no table `{head}`");
+    cells
 }
 
 /// Lines outside of fenced blocks.
