@@ -68,12 +68,14 @@ struct File {
     resource_prefix: ResourcePrefix,
     #[serde(default)]
     cdi: Cdi,
+    /// containerd's config file, absolute, where it is elsewhere than its distribution has it.
     #[serde(default, deserialize_with = "absolute")]
     containerd_config: Option<String>,
     #[serde(default)]
     registration: Registration,
     #[serde(default)]
     log_level: LogLevel,
+    /// In order of precedence: a sub-device that several select goes to the first.
     pools: Vec<PoolFields>,
 }
 

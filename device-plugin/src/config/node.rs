@@ -27,7 +27,9 @@ pub(super) struct NodeMode(pub(super) u32);
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct NodeOwner {
+    /// User id inside the container.
     pub(super) uid: Option<u32>,
+    /// Group id inside the container.
     pub(super) gid: Option<u32>,
 }
 

@@ -62,6 +62,7 @@ pub(super) struct PoolFields {
     resource: Option<Spanned<ResourceName>>,
     #[schemars(with = "form::Access")]
     access: Spanned<Access>,
+    /// Container runtime of the pool's pods.
     #[serde(default)]
     runtime: RuntimeName,
     #[serde(default)]
@@ -74,6 +75,8 @@ pub(super) struct PoolFields {
     prepare: Option<Spanned<Prepare>>,
     #[serde(default)]
     iommufd: Iommufd,
+    /// Whether a container is started only with devices that the CNI plugin has wired; always so where the pod gets nothing
+    /// but a network interface.
     #[serde(default)]
     #[schemars(with = "bool")]
     require_cni: Option<Spanned<bool>>,
@@ -82,13 +85,16 @@ pub(super) struct PoolFields {
     #[serde(default)]
     #[schemars(with = "NodeMode")]
     node_mode: Option<Spanned<NodeMode>>,
+    /// Who owns the device nodes in the container.
     #[serde(default)]
     #[schemars(with = "NodeOwner")]
     node_owner: Option<Spanned<NodeOwner>>,
     #[serde(default)]
     pf_link_down: PfLinkDown,
+    /// Whether the kubelet is not told of the devices' NUMA nodes.
     #[serde(default)]
     exclude_topology: bool,
+    /// Whether a pod gets `/dev/vhost-net` and `/dev/net/tun` beside its devices.
     #[serde(default)]
     #[schemars(with = "bool")]
     vhost_net: Option<Spanned<bool>>,
