@@ -1,8 +1,12 @@
-//! Rendered objects, held against Kubernetes' own types.
+//! Objects, held against Kubernetes' own types.
+
+// Each test program uses its part.
+#![allow(dead_code)]
 
 use e2e_install::helm::Rendered;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +36,7 @@ pub(crate) fn is_known(object: &Value) {
         "ClusterRoleBinding" => known_to::<ClusterRoleBinding>(object),
         "Role" => known_to::<Role>(object),
         "RoleBinding" => known_to::<RoleBinding>(object),
+        "RuntimeClass" => known_to::<RuntimeClass>(object),
         // Of others' groups, whose types are not in that crate: the tests look at all that they have.
         "PodMonitor" | "NetworkAttachmentDefinition" => {}
         other => panic!("{other} is no kind that is known here"),
