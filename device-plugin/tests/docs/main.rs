@@ -176,6 +176,19 @@ fn every_object_for_kubernetes_says_what_it_is() {
     assert!(objects >= 4, "{objects} objects");
 }
 
+#[test]
+fn the_table_of_values_is_the_charts() {
+    let schema: Value = serde_json::from_str(&read("charts/doorbell/values.schema.json")).unwrap();
+    let mut known = BTreeSet::new();
+    for (name, value) in schema["properties"].as_object().unwrap() {
+        match value["properties"].as_object() {
+            Some(fields) => known.extend(fields.keys().map(|field| format!("{name}.{field}"))),
+            None => drop(known.insert(name.clone())),
+        }
+    }
+    assert_eq!(first_cells("docs/chart.md", "| value |"), known);
+}
+
 /// As GitHub makes it of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
