@@ -107,6 +107,7 @@ fn choices() -> Vec<Value> {
         json!({ "pools": vdpa }),
         json!({ "pools": links, "resourcePrefix": "example.com" }),
         json!({ "pools": kata, "vdpa": true }),
+        json!({ "pools": [], "vdpa": true }),
         json!({ "pools": plain, "networks": [
             { "name": "plain", "namespace": "default", "pool": "plain",
               "config": { "ipam": { "type": "host-local", "subnet": "10.9.0.0/24" }, "mtu": 9000 } },
@@ -179,6 +180,7 @@ fn who_selects_the_pods_selects_these() {
             assert!(!selected.contains_key("app.kubernetes.io/version"));
         }
         assert_eq!(labels["team"], "net");
+        assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["honorLabels"], true);
     }
 }
 
