@@ -60,7 +60,7 @@ pub fn traffic_of(host: &Host, pf: PciAddress) -> Option<BTreeMap<PciAddress, Tr
 /// What the VFs of a PF, by the index of its link, have carried, by their numbers. A VF of which all is 0 is left out: the
 /// kernel says so for a driver that counts nothing, too.
 ///
-/// Of more than 221 VFs the kernel lists, with their counters, only a part (see [`super::read`]).
+/// Of more than 221 VFs the kernel lists, with their counters, only a part (see [`mod@super::read`]).
 fn traffic(netlink: &mut Netlink, pf: u32) -> Result<BTreeMap<u32, Traffic>, VfError> {
     let mut question = LinkMessage::default();
     question.header.index = pf;
