@@ -4,6 +4,7 @@
 //! It follows that plugin's README ("Configurations") and, where this is silent, its sources of June 2026 (`pkg/types/types.go`,
 //! `pkg/resources/deviceSelectors.go`, `pkg/infoprovider`).
 
+mod device_type;
 mod resource;
 mod selectors;
 mod tree;

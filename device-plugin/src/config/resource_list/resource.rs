@@ -8,19 +8,12 @@ use super::super::{
     AdditionalInfo, AllocationPolicy, Iommufd, NodePermissions, PfLinkDown, Pool, PoolName, ResourceName,
     Runtime, Selection,
 };
+use super::device_type::DeviceType;
 use super::selectors::{self, Set};
 use super::tree::At;
 
 /// The longest name that is made of a resource's, so that a number still fits behind it.
 const NAME_LENGTH: usize = 40;
-
-/// What the devices of a resource are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DeviceType {
-    NetDevice,
-    Accelerator,
-    AuxNetDevice,
-}
 
 /// Names that are taken: of pools, and of resources.
 #[derive(Default)]
@@ -36,7 +29,7 @@ pub(super) fn pool(resource: &At<'_>, prefix: &str, names: &mut Names) -> Option
     let own_prefix =
         fields.take("resourcePrefix").and_then(|field| field.text()).filter(|text| !text.is_empty());
     let device_type = match fields.take("deviceType") {
-        Some(field) => device_type(&field),
+        Some(field) => DeviceType::read(&field),
         None => Some(DeviceType::NetDevice),
     };
     let exclude_topology = fields.take("excludeTopology").is_some_and(|field| field.bool() == Some(true));
@@ -87,20 +80,6 @@ pub(super) fn pool(resource: &At<'_>, prefix: &str, names: &mut Names) -> Option
         vhost_net,
         additional_info,
     })
-}
-
-fn device_type(field: &At<'_>) -> Option<DeviceType> {
-    match field.text()? {
-        "" | "netDevice" => Some(DeviceType::NetDevice),
-        "accelerator" => Some(DeviceType::Accelerator),
-        "auxNetDevice" => Some(DeviceType::AuxNetDevice),
-        other => {
-            field.refuse(format!(
-                "`{other}` is no device type: expected netDevice, accelerator or auxNetDevice"
-            ));
-            None
-        }
-    }
 }
 
 /// What all sets of a pool have in common; there, each device has what its own set says.

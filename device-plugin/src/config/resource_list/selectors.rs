@@ -9,7 +9,7 @@ use serde::de::value::{Error as Plain, StrDeserializer};
 use super::super::{
     AuxType, BaseClass, DriverName, HexId, PfName, PfSelector, RootDevice, Select, VdpaDriver,
 };
-use super::resource::DeviceType;
+use super::device_type::DeviceType;
 use super::tree::At;
 
 /// PCI base classes of network controllers and of processing accelerators (`SupportedDevices` in `pkg/types`).
