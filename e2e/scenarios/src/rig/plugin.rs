@@ -1,6 +1,7 @@
 //! The device plugin as a process, and its `scan`.
 
 use std::io::Write;
+use std::mem;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use doorbell_common::kubelet::deviceplugin::device_plugin_client::DevicePluginCl
 use doorbell_common::kubelet::deviceplugin::{
     AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse, PreStartContainerRequest,
 };
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -70,6 +71,8 @@ impl Plugin {
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            // Of its own, with what runs it: strace that is killed lets go of it.
+            .process_group(0)
             .spawn()
             .context("start the plugin")?;
         let stderr = child.stderr.take().context("the plugin has no stderr")?;
@@ -118,8 +121,17 @@ impl Plugin {
             bail!("the plugin is still there {ENDS_WITHIN:?} after SIGTERM");
         };
         // Its last lines.
-        self.reader.join_all().await;
+        mem::take(&mut self.reader).join_all().await;
         Ok(status?)
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        if let Some(group) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            // It fails where all of it has ended.
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
     }
 }
 
