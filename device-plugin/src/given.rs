@@ -6,7 +6,7 @@ use std::fs::File;
 use anyhow::{Context, Result, bail};
 use doorbell_common::formats::descriptor::{self, Device};
 use doorbell_common::host::Host;
-use doorbell_common::subdevice::{DeviceId, Nodes};
+use doorbell_common::subdevice::DeviceId;
 
 /// What a container was given.
 #[derive(Debug)]
@@ -41,20 +41,12 @@ impl Given {
         let Device { resource, id, access, isolation, doorbell, .. } = device;
         let (class, effective) = (isolation.class, doorbell.effective);
         let _ = writeln!(self.text, "{resource} {id}: {access}, isolated by {class}, doorbell {effective}");
-        for node in nodes(&device.nodes) {
+        for node in device.nodes.paths() {
             let opened = File::options().read(true).write(true).open(host.path(node));
             self.ok &= opened.is_ok();
             let outcome =
                 opened.map_or_else(|error| format!("does not open: {error}"), |_| "opens".to_owned());
             let _ = writeln!(self.text, "  {node} {outcome}");
         }
-    }
-}
-
-fn nodes(nodes: &Nodes) -> Vec<&str> {
-    match nodes {
-        Nodes::Vfio(nodes) => nodes.paths().into(),
-        Nodes::VhostVdpa { vhost_vdpa } => vec![vhost_vdpa],
-        Nodes::None {} => Vec::new(),
     }
 }

@@ -69,10 +69,9 @@ async fn page(State(known): State<Known>) -> Response {
         drop(alone);
         page
     });
-    match page.await {
-        Ok(Ok(page)) => ([(CONTENT_TYPE, metrics::FORMAT)], page).into_response(),
-        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    match page.await.map_err(anyhow::Error::from).and_then(|page| Ok(page?)) {
+        Ok(page) => ([(CONTENT_TYPE, metrics::FORMAT)], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")).into_response(),
     }
 }
 

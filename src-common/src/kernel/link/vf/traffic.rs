@@ -10,8 +10,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::pci::{self, PciAddress};
 use crate::kernel::{net, sriov};
 
-use super::super::{attributes, by_name, called, get_with_counters, nested};
-use super::VfError;
+use super::super::{attributes, by_name, get_with_counters, nested};
 use super::read::{IFLA_VF_MAC, IFLA_VFINFO_LIST, number};
 
 /// Attributes of the kernel's `include/uapi/linux/if_link.h`.
@@ -52,7 +51,7 @@ pub fn traffic_of(host: &Host, pf: PciAddress) -> Option<BTreeMap<PciAddress, Tr
     let names = net::interfaces(host, &pci::folder(pf)).ok()?;
     let mut links = names.iter().filter_map(|name| by_name(&mut netlink, &name.parse().ok()?).ok()?);
     let link = links.find(|link| link.parent.as_ref() == Some(&name_of_pf))?;
-    let counted = traffic(&mut netlink, link.index).ok()?;
+    let counted = traffic(&mut netlink, link.index)?;
     let vfs = sriov::vfs(host, pf).ok()?;
     Some(vfs.into_iter().filter_map(|(vf, address)| Some((address, *counted.get(&vf)?))).collect())
 }
@@ -61,12 +60,11 @@ pub fn traffic_of(host: &Host, pf: PciAddress) -> Option<BTreeMap<PciAddress, Tr
 /// kernel says so for a driver that counts nothing, too.
 ///
 /// Of more than 221 VFs the kernel lists, with their counters, only a part (see [`mod@super::read`]).
-fn traffic(netlink: &mut Netlink, pf: u32) -> Result<BTreeMap<u32, Traffic>, VfError> {
+fn traffic(netlink: &mut Netlink, pf: u32) -> Option<BTreeMap<u32, Traffic>> {
     let mut question = LinkMessage::default();
     question.header.index = pf;
-    let answers = netlink.request_raw(0, get_with_counters(question, &[LinkExtentMask::Vf]));
-    let answers = answers.map_err(|source| VfError::Unlisted { pf: called(netlink, pf), source })?;
-    Ok(answers.first().map(|answer| parse(&answer.payload)).unwrap_or_default())
+    let answers = netlink.request_raw(0, get_with_counters(question, &[LinkExtentMask::Vf])).ok()?;
+    answers.first().map(|answer| parse(&answer.payload))
 }
 
 fn parse(payload: &[u8]) -> BTreeMap<u32, Traffic> {
