@@ -1,6 +1,6 @@
 # Doorbell's commands. They run as root on Debian 12 with a Rust toolchain, install what else they need and say so.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kata test test-kata soak fuzz check testbed image shell linker packaging
+.PHONY: help demo demo-kata test test-kata soak fuzz bench check testbed image shell linker packaging tracers
 
 # One profile for all that is tested or demonstrated, so that nothing is compiled twice.
 PROFILE := --profile testbed
@@ -33,6 +33,10 @@ fuzz: linker ## the property tests of every parser, each with CASES=200000 input
 	cargo build --workspace --all-targets $(PROFILE)
 	PROPTEST_CASES=$(or $(CASES),200000) cargo test --workspace --lib $(PROFILE)
 
+bench: linker tracers ## what the shipped programs cost beside what the work itself costs: RUNS=5 of each, target/bench/results.json
+	cargo build --release --locked --package doorbell-device-plugin --package doorbell-cni --package e2e-bench
+	$${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/release/doorbell-bench $${CARGO_TARGET_DIR:-target}/bench/results.json $(or $(RUNS),5)
+
 check: linker ## formatting, lints, licences and sources of dependencies, documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(PROFILE) -- --deny warnings
@@ -57,6 +61,11 @@ packaging:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends buildah; }
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "installing by apt: python3-venv"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends python3-venv; }
+
+# What counts system calls and instructions.
+tracers:
+	@command -v strace >/dev/null && command -v valgrind >/dev/null || { echo "installing by apt: strace valgrind"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends strace valgrind; }
 
 linker:
 	@command -v cc >/dev/null && test -e "$$(cc -print-file-name=libc.a)" || { echo "installing by apt: gcc libc6-dev"; \

@@ -164,7 +164,7 @@ impl DevicePlugin for PoolService {
 
 /// What was never fit to be handed out is not in the list at all; what is not now, is in it as unhealthy.
 fn list(pool: &Pool) -> ListAndWatchResponse {
-    let device = |eligible: &Eligible| {
+    let device = |eligible: &Arc<Eligible>| {
         let numa_node = eligible.numa_node.filter(|_| !pool.exclude_topology);
         device(eligible, numa_node, !pool.unhealthy.contains_key(&eligible.id))
     };

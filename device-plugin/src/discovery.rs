@@ -7,6 +7,7 @@ mod touched;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use doorbell_common::doorbell;
 use doorbell_common::error::chain;
@@ -21,6 +22,7 @@ use doorbell_common::subdevice::{Access, Parent, ParentName, VirtualFunction};
 
 use self::asked::Asked;
 use crate::config::{Config, Pool, PoolName};
+use crate::parallel;
 
 pub use touched::Touched;
 
@@ -56,8 +58,8 @@ pub struct Vf {
     pub pf: PciAddress,
     /// Its number there, from 0.
     pub index: u32,
-    /// What was found of it.
-    pub device: VirtualFunction,
+    /// What was found of it, shared by the looks that found the same.
+    pub device: Arc<VirtualFunction>,
 }
 
 /// A parent that is neither VF nor sub-function.
@@ -96,17 +98,18 @@ pub struct Unreadable {
 
 /// Looks at every parent of the node. `page` is the page size.
 pub fn survey(host: &Host, page: u64) -> host::Result<Survey> {
-    look(host, page, |_| None)
+    look(host, page, sriov::pfs(host)?, |_| None)
 }
 
 /// `known` is what need not be examined again of a VF.
 fn look(
     host: &Host,
     page: u64,
-    known: impl Fn(PciAddress) -> Option<VirtualFunction>,
+    pfs: Vec<Pf>,
+    known: impl Fn(PciAddress) -> Option<Arc<VirtualFunction>> + Sync,
 ) -> host::Result<Survey> {
     let mut survey = Survey {
-        pfs: sriov::pfs(host)?,
+        pfs,
         vfs: BTreeMap::new(),
         unreadable: BTreeMap::new(),
         sfs: BTreeMap::new(),
@@ -117,20 +120,20 @@ fn look(
         stuck: None,
         asked: Asked::nothing_of(host),
     };
-    for pf in &survey.pfs {
-        for (index, address) in &pf.vfs {
-            let examined = match known(*address) {
-                Some(device) => Ok(device),
-                None => VirtualFunction::examine(host, *address, page),
-            };
-            match examined {
-                Ok(device) => drop(survey.vfs.insert(*address, Vf { pf: pf.address, index: *index, device })),
-                // Removed between the listing and the look at it: it is not there.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && is_gone(host, *address) => {}
-                Err(error) => {
-                    let unreadable = Unreadable { pf: pf.address, index: *index, reason: chain(&error) };
-                    survey.unreadable.insert(*address, unreadable);
-                }
+    let of_pf =
+        |pf: &Pf| pf.vfs.iter().map(|(index, address)| (pf.address, *index, *address)).collect::<Vec<_>>();
+    let vfs: Vec<_> = survey.pfs.iter().flat_map(of_pf).collect();
+    let examined = parallel::map(&vfs, |(pf, _, address)| match known(*address) {
+        Some(device) => Ok(device),
+        None => VirtualFunction::examine_of(host, *address, *pf, page).map(Arc::new),
+    });
+    for ((pf, index, address), examined) in vfs.into_iter().zip(examined) {
+        match examined {
+            Ok(device) => drop(survey.vfs.insert(address, Vf { pf, index, device })),
+            // Removed between the listing and the look at it: it is not there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_gone(host, address) => {}
+            Err(error) => {
+                survey.unreadable.insert(address, Unreadable { pf, index, reason: chain(&error) });
             }
         }
     }
@@ -147,8 +150,8 @@ fn is_gone(host: &Host, address: PciAddress) -> bool {
 }
 
 impl Survey {
-    /// Another look, after what was touched: everything is listed anew, and of the VFs only those are examined that are
-    /// new, touched, or not isolated as far as was known.
+    /// Another look, after what was touched: of the VFs only those are examined that are new, touched, or not isolated as
+    /// far as was known. Which VFs there are is listed anew, unless all that was touched are VFs which still are there.
     pub fn again(&self, host: &Host, page: u64, touched: &Touched) -> host::Result<Self> {
         let groups = touched.groups(host);
         let known = |address| {
@@ -157,9 +160,20 @@ impl Survey {
                 && !touched.has(*pf)
                 && device.isolation.is_ok()
                 && device.iommu_group.is_none_or(|group| !groups.contains(&group));
-            stands.then(|| device.clone())
+            stands.then(|| Arc::clone(device))
         };
-        look(host, page, known)
+        let pfs = if touched.all(|function| self.is_there(host, function)) {
+            self.pfs.clone()
+        } else {
+            sriov::pfs(host)?
+        };
+        look(host, page, pfs, known)
+    }
+
+    /// Whether a function is a VF that was there at this look and is now.
+    fn is_there(&self, host: &Host, address: PciAddress) -> bool {
+        let pf = self.vfs.get(&address).map(|vf| vf.pf);
+        pf.is_some() && sriov::pf_of(host, address).is_ok_and(|now| now == pf)
     }
 
     /// Whether a parent is there.
@@ -182,16 +196,17 @@ impl Survey {
     /// The pool of each selected parent, and the pools that selected it too but come later in the config.
     #[must_use]
     pub fn assign(&self, config: &Config) -> BTreeMap<Parent, Assignment> {
-        let mut assigned: BTreeMap<Parent, Assignment> = BTreeMap::new();
-        for pool in &config.pools {
-            for parent in self.parents().filter(|parent| self.selects(pool, parent)) {
-                assigned
-                    .entry(parent)
-                    .and_modify(|assignment| assignment.also.push(pool.name.clone()))
-                    .or_insert_with(|| Assignment::to(pool));
-            }
-        }
-        assigned
+        let assigned = |parent: Parent| Some((parent.clone(), self.assignment(config, &parent)?));
+        self.parents().filter_map(assigned).collect()
+    }
+
+    /// [`Survey::assign`], of one parent.
+    #[must_use]
+    pub fn assignment(&self, config: &Config, parent: &Parent) -> Option<Assignment> {
+        let mut pools = config.pools.iter().filter(|pool| self.selects(pool, parent));
+        let mut assignment = Assignment::to(pools.next()?);
+        assignment.also.extend(pools.map(|pool| pool.name.clone()));
+        Some(assignment)
     }
 
     /// The PF, of all in bus order: a look at each of them for each VF would be quadratic.

@@ -1,6 +1,6 @@
 //! What the kernel tells everybody, as streams: uevents gathered until it is quiet, and changes of links.
 
-use std::future::pending;
+use std::future::{pending, ready};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -44,16 +44,27 @@ async fn next(listener: &AsyncFd<Listener>) -> Result<Heard> {
 pub struct Uevents<S> {
     heard: S,
     ended: bool,
-    gathered: Option<Gathered>,
+    gathering: Option<Gathering>,
 }
 
-struct Gathered {
+/// What was gathered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gathered {
+    /// What the first uevent after a quiet time touched, and what came with it: told at once, and again with all.
+    First(Touched),
+    /// All that was touched, now that it is quiet.
+    All(Touched),
+}
+
+struct Gathering {
     touched: Touched,
+    /// Whether the first of it was told.
+    told: bool,
     first: Instant,
     last: Instant,
 }
 
-impl Gathered {
+impl Gathering {
     fn quiet_at(&self) -> Instant {
         (self.last + QUIET).min(self.first + QUIET_WITHIN)
     }
@@ -69,27 +80,39 @@ async fn at(instant: Option<Instant>) {
 impl<S: Stream<Item = Result<Heard>> + Unpin> Uevents<S> {
     /// Gathers from a stream. One that has ended tells nothing more.
     pub fn of(heard: S) -> Self {
-        Self { heard, ended: false, gathered: None }
+        Self { heard, ended: false, gathering: None }
     }
 
-    /// What was touched, a moment after the last that the kernel said of it. What was gathered is kept where nobody
-    /// waits for the end.
-    pub async fn touched(&mut self) -> Result<Touched> {
+    /// What was touched: at once where it is the first after a quiet time, and all of it a moment after the last that the
+    /// kernel said. What was gathered is kept where nobody waits for the end.
+    pub async fn touched(&mut self) -> Result<Gathered> {
         loop {
-            let quiet = self.gathered.as_ref().map(Gathered::quiet_at);
+            let (quiet, untold) = match &self.gathering {
+                Some(gathering) => (Some(gathering.quiet_at()), !gathering.told),
+                None => (None, false),
+            };
             tokio::select! {
                 biased;
                 heard = self.heard.next(), if !self.ended => match heard {
                     Some(heard) => self.add(&heard?),
                     None => self.ended = true,
                 },
-                () = at(quiet) => return Ok(self.take()),
+                // Nothing more waits to be heard.
+                () = ready(()), if untold => if let Some(first) = self.tell() { return Ok(Gathered::First(first)) },
+                () = at(quiet) => return Ok(Gathered::All(self.take())),
             }
         }
     }
 
+    /// The first of it; of everything there is no first.
+    fn tell(&mut self) -> Option<Touched> {
+        let gathering = self.gathering.as_mut()?;
+        gathering.told = true;
+        (!gathering.touched.is_everything()).then(|| gathering.touched.clone())
+    }
+
     fn take(&mut self) -> Touched {
-        self.gathered.take().map(|gathered| gathered.touched).unwrap_or_default()
+        self.gathering.take().map(|gathering| gathering.touched).unwrap_or_default()
     }
 
     fn add(&mut self, heard: &Heard) {
@@ -103,10 +126,14 @@ impl<S: Stream<Item = Result<Heard>> + Unpin> Uevents<S> {
             }
         };
         if concerns {
-            let gathered =
-                self.gathered.get_or_insert(Gathered { touched: Touched::default(), first: now, last: now });
-            gathered.touched.and(touched);
-            gathered.last = now;
+            let gathering = self.gathering.get_or_insert(Gathering {
+                touched: Touched::default(),
+                told: false,
+                first: now,
+                last: now,
+            });
+            gathering.touched.and(touched);
+            gathering.last = now;
         }
     }
 }

@@ -5,10 +5,12 @@ pub mod news;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use doorbell_common::formats::cdi::Spec;
 use doorbell_common::host::Host;
-use doorbell_common::subdevice::{DeviceId, Eligible, Kind, Parent, Reasons};
+use doorbell_common::kernel::pci::PciAddress;
+use doorbell_common::subdevice::{Access, DeviceId, Eligible, Kind, Parent, Reasons};
 
 use crate::config::{
     self, AdditionalInfo, AllocationPolicy, Config, NodePermissions, PoolName, Registration, ResourcePrefix,
@@ -17,6 +19,7 @@ use crate::config::{
 use crate::discovery::{self, Assignment, Survey, Unreadable};
 use crate::proof;
 use crate::runtime::{self, CdiChoice};
+use crate::side_by_side::side_by_side;
 
 /// Nodes for who makes packets of a TAP device go through vhost (`/dev/vhost-net` and `/dev/net/tun`, minor numbers 238 and
 /// 200 in the kernel's `devices.txt`: they are the same in every boot).
@@ -65,16 +68,31 @@ pub struct Pool {
     pub vhost_net: bool,
     /// What containers are told besides.
     pub additional_info: AdditionalInfo,
-    /// Devices that are advertised, by id.
-    pub devices: BTreeMap<DeviceId, Eligible>,
+    /// Devices that are advertised, by id; those that are as they were are shared with the inventory before.
+    pub devices: BTreeMap<DeviceId, Arc<Eligible>>,
     /// Those of them that are not healthy now, with the reason.
     pub unhealthy: BTreeMap<DeviceId, Reasons>,
     /// Devices that the pool selects and that are not advertised, with the reason.
     pub refused: BTreeMap<DeviceId, Reasons>,
 }
 
+/// What the look before found, of which a device that nothing happened to is still true.
+#[derive(Debug, Clone, Copy)]
+pub struct Before<'a> {
+    /// What was on the host.
+    pub survey: &'a Survey,
+    /// What was advertised, by the same config.
+    pub inventory: &'a Inventory,
+}
+
 /// The inventory of a survey, its isolation confirmed first.
-pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Inventory {
+pub fn list(
+    host: &Host,
+    config: &Config,
+    survey: &Survey,
+    before: Option<Before<'_>>,
+    page: u64,
+) -> Inventory {
     let empty = |pool: &config::Pool| Pool {
         resource: config.resource(pool),
         variable: config.variable(pool),
@@ -108,18 +126,27 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Invento
     if let Some(reason) = &survey.unlisted {
         inventory.remarks.insert("vDPA".to_owned(), format!("management devices not listed: {reason}"));
     }
-    // From before the proof: a pool that selects by isolation still says why it lost a device to it.
-    let assigned = survey.assign(config);
-    let mut survey = survey.clone();
-    proof::confirm(host, &mut survey, |address| assigned.contains_key(&Parent::Vf(address)));
-    for (parent, Assignment { pool: name, driven, also }) in assigned {
+    // Selected from before the proof: a pool that selects by isolation still says why it lost a device to it.
+    let mut confirmed = survey.clone();
+    proof::confirm(host, &mut confirmed, |address| survey.assignment(config, &Parent::Vf(address)).is_some());
+    let kept = before.map(|before| before.keep(survey, &confirmed, &mut inventory)).unwrap_or_default();
+    for parent in
+        survey.parents().filter(|parent| parent.vf().is_none_or(|vf| kept.binary_search(&vf).is_err()))
+    {
+        let Some(Assignment { pool: name, driven, also }) = survey.assignment(config, &parent) else {
+            continue;
+        };
         let Some(pool) = inventory.pools.get_mut(&name) else { continue };
         if let Some(overlap) = discovery::overlap(&also) {
             inventory.remarks.insert(parent.to_string(), overlap);
         }
-        for (id, device) in survey.sub_devices(host, &parent, driven, page) {
+        for (id, device) in confirmed.sub_devices(host, &parent, driven, page) {
             match device {
-                Ok(eligible) => drop(pool.devices.insert(id, eligible)),
+                Ok(eligible) => {
+                    let was = before.and_then(|before| before.inventory.pools.get(&name)?.devices.get(&id));
+                    let same = was.filter(|was| ***was == eligible).cloned();
+                    pool.devices.insert(id, same.unwrap_or_else(|| Arc::new(eligible)));
+                }
                 Err(reasons) => drop(pool.refused.insert(id, reasons)),
             }
         }
@@ -127,7 +154,65 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, page: u64) -> Invento
     inventory
 }
 
+impl Before<'_> {
+    /// Adds the devices that were advertised, and on whose VF nothing was found otherwise by the survey since: of a VF on
+    /// VFIO the kernel tells all that can happen to it. Gives these VFs, sorted.
+    fn keep(&self, survey: &Survey, confirmed: &Survey, inventory: &mut Inventory) -> Vec<PciAddress> {
+        let standing = side_by_side(&survey.vfs, &self.survey.vfs).zip(confirmed.vfs.values());
+        let standing = standing.filter(|((_, is, was), confirmed)| {
+            confirmed.device.isolation.is_ok() && was.is_some_and(|was| Arc::ptr_eq(&was.device, &is.device))
+        });
+        let standing: Vec<PciAddress> = standing.map(|((address, ..), _)| *address).collect();
+        let stands = |device: &Eligible| {
+            let address = device.parent.vf().filter(|_| device.access == Access::Vfio)?;
+            standing.binary_search(&address).is_ok().then_some(address)
+        };
+        let mut kept = Vec::new();
+        for (name, pool) in &mut inventory.pools {
+            let Some(was) = self.inventory.pools.get(name) else { continue };
+            let healthy =
+                side_by_side(&was.devices, &was.unhealthy).filter(|(.., reasons)| reasons.is_none());
+            let still = healthy.filter_map(|(id, device, _)| {
+                kept.push(stands(device)?);
+                Some((id.clone(), Arc::clone(device)))
+            });
+            pool.devices = still.collect();
+        }
+        kept.sort_unstable();
+        for (of, remark) in &self.inventory.remarks {
+            if of.parse().is_ok_and(|address| kept.binary_search(&address).is_ok()) {
+                inventory.remarks.insert(of.clone(), remark.clone());
+            }
+        }
+        kept
+    }
+}
+
 impl Pool {
+    /// Whether another hands its devices out in all as this one does, whatever devices it has.
+    #[must_use]
+    pub fn is_handed_out_as(&self, other: &Self) -> bool {
+        let without = |pool: &Self| Self {
+            devices: BTreeMap::new(),
+            unhealthy: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            resource: pool.resource.clone(),
+            variable: pool.variable.clone(),
+            kind: pool.kind.clone(),
+            runtime: pool.runtime.clone(),
+            additional_info: pool.additional_info.clone(),
+            ..*pool
+        };
+        without(self) == without(other)
+    }
+
+    /// Whether its devices are those of another, as they were found by the same look.
+    #[must_use]
+    pub fn has_same_devices(&self, other: &Self) -> bool {
+        let mut pairs = self.devices.values().zip(other.devices.values());
+        self.devices.len() == other.devices.len() && pairs.all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// The nodes of a device that its container is handed.
     #[must_use]
     pub fn nodes<'a>(&self, device: &'a Eligible) -> Vec<&'a str> {
@@ -141,6 +226,15 @@ impl Inventory {
     #[must_use]
     pub fn is_specified(&self, pool: &Pool) -> bool {
         self.cdi.on || pool.runtime.is_kata()
+    }
+
+    /// Whether the devices are the same, healthy or not.
+    #[must_use]
+    pub fn has_same_devices(&self, other: &Self) -> bool {
+        let same = |((name, pool), (other_name, other)): ((&PoolName, &Pool), (&PoolName, &Pool))| {
+            name == other_name && pool.has_same_devices(other)
+        };
+        self.pools.len() == other.pools.len() && self.pools.iter().zip(&other.pools).all(same)
     }
 
     /// Adds reasons for which devices are not to be used now to those that they have.

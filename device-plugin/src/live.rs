@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::config::Config;
-use crate::heard::Uevents;
+use crate::discovery::Touched;
+use crate::heard::{Gathered, Uevents};
 use crate::inventory::{Inventory, news};
 use crate::links::{self, Links};
 use crate::look::{Cause, Seen};
@@ -66,7 +67,13 @@ impl<S: Stream<Item = Result<Heard>> + Unpin> Live<S> {
         let mut resync = Instant::now() + RESYNC;
         loop {
             let cause = tokio::select! {
-                touched = self.uevents.touched() => Some(Cause::Touched(touched?)),
+                heard = self.uevents.touched() => match heard? {
+                    Gathered::First(touched) => {
+                        self.glance(touched).await;
+                        None
+                    }
+                    Gathered::All(touched) => Some(Cause::Touched(touched)),
+                },
                 // No sender, no change: the plugin is about to close.
                 Ok(()) = self.configs.changed() => Some(Cause::Config(Arc::clone(&self.configs.borrow_and_update()))),
                 () = sleep_until(resync) => Some(Cause::Resync),
@@ -100,9 +107,17 @@ impl<S: Stream<Item = Result<Heard>> + Unpin> Live<S> {
         }
     }
 
+    /// What fails is looked at again in a moment.
+    async fn glance(&mut self, touched: Touched) {
+        match self.seen.glance(&self.host, touched, self.page).await {
+            Ok(seen) => self.seen = seen,
+            Err(error) => debug!(error = format!("{error:#}"), "no glance at the host"),
+        }
+    }
+
     /// The inventory of all that is known.
     pub fn inventory(&mut self) -> Inventory {
-        let mut now = self.seen.inventory.clone();
+        let mut now = Inventory::clone(&self.seen.inventory);
         let down = links::down(&self.host, self.seen.config(), &now);
         now.mark(Kind::Link, &down);
         now.mark(Kind::Stranger, &self.strangers.borrow_and_update());
@@ -118,7 +133,7 @@ impl<S: Stream<Item = Result<Heard>> + Unpin> Live<S> {
         news::tell(Some(&before), &now);
         // What others read comes before the kubelet is told; what fails here is written anew beside it, and nothing
         // that lacks its files is handed out.
-        if let Err(error) = publish::all(&self.host, &now) {
+        if let Err(error) = publish::news(&self.host, &before, &now) {
             warn!(error = chain(&error), "what others read of the devices is not written yet");
         }
         inventory.send_replace(Arc::new(now));

@@ -1,6 +1,7 @@
 //! A look at the host: what it has, prepared as the config asks, and the inventory of that. The first look is whole; each
 //! later one starts from what the one before knew.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -11,9 +12,10 @@ use doorbell_common::subdevice::{DeviceId, Eligible};
 use crate::allocated;
 use crate::config::{Config, PoolName};
 use crate::discovery::{self, Survey, Touched};
-use crate::inventory::{self, Inventory};
+use crate::inventory::{self, Before, Inventory};
 use crate::prepare::{self, Allocated, Settled};
 use crate::publish;
+use crate::tasks::aside;
 
 /// Why the host is looked at again.
 #[derive(Debug, Clone)]
@@ -41,20 +43,27 @@ impl Cause {
 #[derive(Debug, Clone)]
 pub struct Seen {
     config: Arc<Config>,
-    survey: Survey,
+    survey: Arc<Survey>,
     settled: Settled,
     /// What the look alone shows: who has a device open, and which links are up, comes on top.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
 }
 
 impl Seen {
     /// The first look.
     pub async fn first(host: &Host, config: Arc<Config>, page: u64) -> Result<Self> {
-        let survey = blocking(host, move |host| discovery::survey(host, page)).await?;
-        let mut first = Self::of(host, config, survey, Settled::default(), true, page).await?;
-        let before = blocking(host, cdi::read).await?;
-        first.leave(host, before).await;
-        Ok(first)
+        let survey = blocking(host, move |host| discovery::survey(&host.for_a_look(), page)).await?;
+        let (survey, settled) = prepare(host, &config, survey, Settled::default(), true, page).await?;
+        let of = Arc::clone(&config);
+        let (survey, mut inventory, before) = blocking(host, move |host| {
+            let inventory = inventory::list(&host.for_a_look(), &of, &survey, None, page);
+            let before = publish::is_specified(host, &inventory)?;
+            let before = if before { Vec::new() } else { cdi::read(host)? };
+            Ok((survey, inventory, before))
+        })
+        .await?;
+        leave(host, &mut inventory, before).await;
+        Ok(Self { config, survey: Arc::new(survey), settled, inventory: Arc::new(inventory) })
     }
 
     /// The config that it was looked at with.
@@ -63,14 +72,31 @@ impl Seen {
         &self.config
     }
 
+    /// A glance at what was just touched, of which more may be to come: nothing is prepared yet, and nothing leaves the
+    /// list. Devices that may not be handed out any more are unhealthy at once.
+    pub async fn glance(&self, host: &Host, touched: Touched, page: u64) -> Result<Self> {
+        let before = self.clone();
+        blocking(host, move |host| {
+            let survey = before.survey.again(host, page, &touched)?;
+            let mut inventory = before.list(host, &before.config, &survey, page);
+            inventory.keep(&before.inventory, |_| true, |_| true);
+            // What is refused now may be bound in a moment.
+            inventory.refuse_as(&before.inventory);
+            inventory.left.clone_from(&before.inventory.left);
+            Ok(Self { survey: Arc::new(survey), inventory: Arc::new(inventory), ..before })
+        })
+        .await
+    }
+
     /// The next look.
     pub async fn next(&self, host: &Host, cause: &Cause, page: u64) -> Result<Self> {
         let touched = match cause {
             Cause::Touched(touched) => touched.clone(),
             Cause::Config(_) | Cause::Resync => Touched::everything(),
         };
-        let before = self.survey.clone();
-        let survey = blocking(host, move |host| before.again(host, page, &touched)).await?;
+        let before = Arc::clone(&self.survey);
+        let at_all = touched.is_everything();
+        let survey = blocking(host, move |host| before.again(&as_many(host, at_all), page, &touched)).await?;
         let mut settled = self.settled.clone();
         let (mut config, mut withdraw) = (Arc::clone(&self.config), false);
         match cause {
@@ -84,61 +110,72 @@ impl Seen {
                 withdraw = settled.try_again();
             }
         }
-        let mut next = Self::of(host, config, survey, settled, withdraw, page).await?;
-        let same = |name: &PoolName| self.config.pool(name) == next.config.pool(name);
-        let there = |device: &Eligible| next.survey.has(&device.parent);
-        next.inventory.keep(&self.inventory, same, there);
-        next.leave(host, publish::specifications(&self.inventory)).await;
-        Ok(next)
-    }
-
-    /// Leaves to pods that may have them the specifications from before of devices that are not specified any more: by
-    /// them Kata makes a sandbox, and a runtime a container that the kubelet is about to start.
-    async fn leave(&mut self, host: &Host, before: Vec<Spec>) {
-        let now = publish::specifications(&self.inventory);
-        if before == now {
-            return;
-        }
-        let is_specified =
-            |kind: &str, id: &DeviceId| now.iter().any(|spec| spec.kind() == kind && spec.has(id));
-        let gone = before.into_iter().filter_map(|spec| {
-            let kind = spec.kind().to_owned();
-            spec.only(|id| !is_specified(&kind, id))
-        });
-        let gone: Vec<Spec> = gone.collect();
-        if gone.is_empty() {
-            return;
-        }
-        let allocated = allocated::ask(host).await;
-        let left = gone.into_iter().filter_map(|spec| spec.only(|id| allocated.holder(host, id).is_some()));
-        self.inventory.left = left.collect();
-    }
-
-    async fn of(
-        host: &Host,
-        config: Arc<Config>,
-        mut survey: Survey,
-        mut settled: Settled,
-        withdraw: bool,
-        page: u64,
-    ) -> Result<Self> {
-        if withdraw || prepare::is_due(&config, &survey, &settled) {
-            let allocated = allocated::ask(host).await;
-            let config = Arc::clone(&config);
-            (survey, settled) = blocking(host, move |host| {
-                let survey = prepared(host, &config, survey, &allocated, &mut settled, withdraw, page)?;
-                Ok((survey, settled))
-            })
-            .await?;
-        }
-        let of = Arc::clone(&config);
-        let (survey, inventory) = blocking(host, move |host| {
-            let inventory = inventory::list(host, &of, &survey, page);
+        let (survey, settled) = prepare(host, &config, survey, settled, withdraw, page).await?;
+        let (before, of) = (self.clone(), Arc::clone(&config));
+        let (survey, mut inventory) = blocking(host, move |host| {
+            let mut inventory = before.list(&as_many(host, at_all), &of, &survey, page);
+            let same = |name: &PoolName| before.config.pool(name) == of.pool(name);
+            let there = |device: &Eligible| survey.has(&device.parent);
+            inventory.keep(&before.inventory, same, there);
             Ok((survey, inventory))
         })
         .await?;
-        Ok(Self { config, survey, settled, inventory })
+        if !publish::has_same_files(&self.inventory, &inventory) {
+            leave(host, &mut inventory, publish::specifications(&self.inventory)).await;
+        }
+        Ok(Self { config, survey: Arc::new(survey), settled, inventory: Arc::new(inventory) })
     }
+
+    /// The inventory of a later survey.
+    fn list(&self, host: &Host, config: &Config, survey: &Survey, page: u64) -> Inventory {
+        let before = Before { survey: &self.survey, inventory: &self.inventory };
+        inventory::list(host, config, survey, Some(before), page)
+    }
+}
+
+/// The host as it is asked of all devices, or of a few.
+fn as_many(host: &Host, all: bool) -> Host {
+    if all { host.for_a_look() } else { host.clone() }
+}
+
+/// Leaves to pods that may have them the specifications from before of devices that are not specified any more: by
+/// them Kata makes a sandbox, and a runtime a container that the kubelet is about to start.
+async fn leave(host: &Host, inventory: &mut Inventory, before: Vec<Spec>) {
+    let now = publish::specifications(inventory);
+    let specified: BTreeSet<(&str, &DeviceId)> =
+        now.iter().flat_map(|spec| spec.ids().map(|id| (spec.kind(), id))).collect();
+    let gone = before.into_iter().filter_map(|spec| {
+        let kind = spec.kind().to_owned();
+        spec.only(|id| !specified.contains(&(kind.as_str(), id)))
+    });
+    let gone: Vec<Spec> = gone.collect();
+    if gone.is_empty() {
+        return;
+    }
+    let allocated = allocated::ask(host).await;
+    let left = gone.into_iter().filter_map(|spec| spec.only(|id| allocated.holder(host, id).is_some()));
+    inventory.left = left.collect();
+}
+
+/// Brings about what is due, if anything is: the kubelet is asked first what it has given away.
+async fn prepare(
+    host: &Host,
+    config: &Arc<Config>,
+    survey: Survey,
+    mut settled: Settled,
+    withdraw: bool,
+    page: u64,
+) -> Result<(Survey, Settled)> {
+    if !withdraw && !prepare::is_due(config, &survey, &settled) {
+        return Ok((survey, settled));
+    }
+    let allocated = allocated::ask(host).await;
+    let config = Arc::clone(config);
+    blocking(host, move |host| {
+        let survey = prepared(host, &config, survey, &allocated, &mut settled, withdraw, page)?;
+        Ok((survey, settled))
+    })
+    .await
 }
 
 /// Prepares what the config asks for and lists what may be handed out, once. `allocated` is what the kubelet has given
@@ -146,7 +183,7 @@ impl Seen {
 pub fn once(host: &Host, config: &Config, allocated: &Allocated, page: u64) -> host::Result<Inventory> {
     let survey = discovery::survey(host, page)?;
     let survey = prepared(host, config, survey, allocated, &mut Settled::default(), true, page)?;
-    Ok(inventory::list(host, config, &survey, page))
+    Ok(inventory::list(host, config, &survey, None, page))
 }
 
 /// Brings about what the config wants that is not settled, after what it does not want any more was taken back, if
@@ -176,7 +213,5 @@ async fn blocking<T: Send + 'static>(
     host: &Host,
     work: impl FnOnce(&Host) -> host::Result<T> + Send + 'static,
 ) -> Result<T> {
-    let host = host.clone();
-    let done = tokio::task::spawn_blocking(move || work(&host)).await;
-    done.context("a look at the host panicked")?.context("look at the host")
+    aside(host, |host| Ok(work(host)?)).await.context("look at the host")
 }

@@ -63,7 +63,7 @@ pub fn answer(
     pool: &Pool,
     request: &ContainerPreferredAllocationRequest,
 ) -> Result<ContainerPreferredAllocationResponse, Refusal> {
-    let devices: Vec<Candidate> = pool.devices.values().map(Candidate::from).collect();
+    let devices: Vec<Candidate> = pool.devices.values().map(|device| Candidate::from(&**device)).collect();
     let chosen = choose(&devices, request, pool.allocation)?;
     Ok(ContainerPreferredAllocationResponse { device_i_ds: chosen.iter().map(ToString::to_string).collect() })
 }

@@ -88,6 +88,9 @@ pub fn carry_out(
 /// Whether something is to be made or bound that was not before: then the kubelet is asked first what it has given away.
 #[must_use]
 pub fn is_due(config: &Config, survey: &Survey, settled: &Settled) -> bool {
+    if config.pools.iter().all(|pool| pool.prepare.is_none()) {
+        return false;
+    }
     let new_pfs = || vfs::wanted(config, survey, false).into_keys().any(|pf| !settled.has_pf(pf));
     let due = |(parent, plan): (&Parent, &Plan)| !settled.has(parent) && plan.change(survey).is_some();
     new_pfs() || plans(config, survey).iter().any(due)

@@ -5,6 +5,7 @@
 //! that nobody holds, once: whether interrupts are remapped does not change while the node runs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use doorbell_common::claim;
 use doorbell_common::error::chain;
@@ -33,10 +34,13 @@ pub fn confirm(host: &Host, survey: &mut Survey, may_open: impl Fn(PciAddress) -
         match proofs.get(pf) {
             Some(Proof::Attaches) => {}
             Some(Proof::Fails(reason)) => {
-                device.isolation = Err(Refusal::NotAttached { group, reason: reason.clone() });
+                let refusal = Refusal::NotAttached { group, reason: reason.clone() };
+                Arc::make_mut(device).isolation = Err(refusal);
             }
-            Some(Proof::Untried(reason)) => device.isolation = Err(unproven(group, reason)),
-            None => device.isolation = Err(unproven(group, "its PF is not known")),
+            Some(Proof::Untried(reason)) => {
+                Arc::make_mut(device).isolation = Err(unproven(group, reason));
+            }
+            None => Arc::make_mut(device).isolation = Err(unproven(group, "its PF is not known")),
         }
     }
 }

@@ -10,7 +10,9 @@ mod descriptor;
 mod devinfo;
 pub mod renew;
 
+use std::collections::BTreeMap;
 use std::iter;
+use std::sync::Arc;
 
 use doorbell_common::formats;
 use doorbell_common::formats::cdi::Spec;
@@ -20,12 +22,59 @@ use doorbell_common::subdevice::{DeviceId, Eligible};
 
 use crate::config::PoolName;
 use crate::inventory::{Inventory, Pool};
+use crate::parallel;
+use crate::side_by_side::side_by_side;
 
 /// Brings all files in line with the inventory.
 pub fn all(host: &Host, inventory: &Inventory) -> host::Result<()> {
-    descriptor::publish(host, inventory)?;
-    cdi::publish(host, inventory)?;
-    devinfo::publish(host, inventory)
+    write(host, None, inventory)?;
+    descriptor::withdraw(host, inventory)?;
+    cdi::withdraw(host, inventory)?;
+    devinfo::withdraw(host, inventory)
+}
+
+/// Writes the files of what another inventory, whose files stand, does not have or has otherwise; takes none away.
+pub fn news(host: &Host, before: &Inventory, inventory: &Inventory) -> host::Result<()> {
+    write(host, Some(before), inventory)
+}
+
+fn write(host: &Host, before: Option<&Inventory>, inventory: &Inventory) -> host::Result<()> {
+    let has_all = |name: &PoolName, pool: &Pool| {
+        before.and_then(|before| before.pools.get(name)).filter(|was| was.is_handed_out_as(pool))
+    };
+    for (name, pool) in &inventory.pools {
+        let was = has_all(name, pool);
+        let none = BTreeMap::new();
+        let devices = was.map_or(&none, |was| &was.devices);
+        let written = |was: Option<&Arc<Eligible>>, is| was.is_some_and(|was| Arc::ptr_eq(was, is));
+        let unwritten = side_by_side(&pool.devices, devices).filter(|(_, is, was)| !written(*was, is));
+        let unwritten: Vec<_> = unwritten.map(|(_, device, _)| device).collect();
+        let done = parallel::map(&unwritten, |device| {
+            descriptor::publish(host, inventory, name, pool, device)?;
+            devinfo::publish(host, pool, device)
+        });
+        done.into_iter().collect::<host::Result<()>>()?;
+    }
+    if before.is_none_or(|before| !has_same_files(before, inventory)) {
+        cdi::publish(host, inventory)?;
+    }
+    Ok(())
+}
+
+/// Whether the files of one inventory are those of the other, with the same in them.
+pub fn has_same_files(one: &Inventory, other: &Inventory) -> bool {
+    let same =
+        |(name, pool): (&PoolName, &Pool)| one.pools.get(name).is_some_and(|was| was.is_handed_out_as(pool));
+    one.cdi == other.cdi
+        && one.prefix == other.prefix
+        && one.left == other.left
+        && one.has_same_devices(other)
+        && other.pools.iter().all(same)
+}
+
+/// Whether the specifications that stand are those of an inventory.
+pub fn is_specified(host: &Host, inventory: &Inventory) -> host::Result<bool> {
+    cdi::is_published(host, inventory)
 }
 
 /// The CDI specifications of an inventory.
@@ -46,7 +95,7 @@ fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
             let info = info.map(|_| formats::devinfo::of_device(&pool.resource, &device.id));
             described(pool, &device.id).chain(info)
         };
-        pool.devices.values().flat_map(of_device).collect::<Vec<_>>()
+        pool.devices.values().flat_map(|device| of_device(device)).collect::<Vec<_>>()
     };
     cdi::files(inventory).chain(inventory.pools.values().flat_map(of_pool))
 }

@@ -109,6 +109,14 @@ pub async fn serve(
 
     let (sender, inventory) = watch::channel(Arc::new(inventory));
     let mut tasks = JoinSet::new();
+    // First who is waited for.
+    tasks.spawn(kubelet::serve(
+        host.clone(),
+        inventory.clone(),
+        listening.clone(),
+        counts.clone(),
+        closing.clone(),
+    ));
     if let Some(logs) = beside.logs {
         tasks.spawn(logs::keep(logs, live.configs.clone(), closing.clone()));
     }
@@ -119,10 +127,8 @@ pub async fn serve(
         tasks.spawn(cluster::keep(host.clone(), cluster, inventory.clone(), closing.clone()));
     }
     if let Some(listener) = beside.http {
-        let (host, counts, inventory) = (host.clone(), counts.clone(), inventory.clone());
-        tasks.spawn(http::serve(listener, host, counts, inventory, listening.clone(), closing.clone()));
+        tasks.spawn(http::serve(listener, host, counts.clone(), inventory, listening, closing.clone()));
     }
-    tasks.spawn(kubelet::serve(host, inventory, listening, counts.clone(), closing.clone()));
     tasks.spawn(reload::keep(file, config, counts, closing.clone()));
     tasks.spawn(live.keep(sender, closing.clone()));
     together(tasks, &closing).await

@@ -169,7 +169,7 @@ fn bare(survey: &Survey, parent: &Parent, access: Access) -> Row {
 
 fn of_vf(row: Row, vf: &Vf) -> Row {
     let Vf { pf, index, device } = vf;
-    let VirtualFunction { function, isolation, doorbell, .. } = device;
+    let VirtualFunction { function, isolation, doorbell, .. } = &**device;
     let verdict = doorbell.as_ref();
     Row {
         pf: Some(pf.to_string()),

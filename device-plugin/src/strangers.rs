@@ -20,6 +20,7 @@ use doorbell_common::subdevice::{DeviceId, Eligible, Nodes};
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchDescriptor, WatchMask};
 use tokio::sync::watch;
+use tokio::sync::watch::error::RecvError;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -27,6 +28,7 @@ use tracing::warn;
 use crate::allocated;
 use crate::inventory::Inventory;
 use crate::prepare::Allocated;
+use crate::tasks::aside;
 
 /// The CNI opens a device for a quarter of a second at most, and claims it before.
 const QUIET: Duration = Duration::from_millis(300);
@@ -62,14 +64,19 @@ async fn rounds(
     let mut watched = true;
     loop {
         let now = Arc::clone(&inventory.borrow_and_update());
-        let nodes = nodes(&host, &now);
-        // Armed before the look: what is opened in between is an event.
-        let events = arm(&host, &nodes);
+        let of = Arc::clone(&now);
+        let looked = move |host: &Host| {
+            let nodes = nodes(host, &of);
+            // Armed before the look: what is opened in between is an event.
+            let events = arm(host, &nodes);
+            Ok((events, unclaimed(host, &nodes)))
+        };
+        let (events, found) = aside(&host, looked).await?;
         if let (Err(error), true) = (&events, watched) {
             warn!(error = format!("{error:#}"), "device nodes are not watched, looking at them now and then");
         }
         watched = events.is_ok();
-        let found = look(&host, &nodes).await;
+        let found = of_no_pod(&host, found).await;
         let again = !found.is_empty() || events.is_err();
         strangers.send_if_modified(|before| {
             let changed = *before != found;
@@ -84,7 +91,7 @@ async fn rounds(
         };
         tokio::select! {
             // No sender, no change: the plugin is about to close.
-            Ok(()) = inventory.changed() => {}
+            Ok(()) = other_devices(&mut inventory, &now) => {}
             event = opened => {
                 event?;
                 sleep(QUIET).await;
@@ -92,6 +99,14 @@ async fn rounds(
             () = sleep(RETRY), if again => {}
         }
     }
+}
+
+/// Returns once the inventory is one of other devices.
+async fn other_devices(
+    inventory: &mut watch::Receiver<Arc<Inventory>>,
+    watched: &Inventory,
+) -> Result<(), RecvError> {
+    inventory.wait_for(|now| !now.has_same_devices(watched)).await.map(drop)
 }
 
 /// Every node by which a device of the inventory can be opened, with the device.
@@ -152,7 +167,7 @@ impl Watched {
 }
 
 /// Devices that somebody has open who has no claim to them, with who that is.
-async fn look(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> Strangers {
+fn unclaimed(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> Strangers {
     let held = process::holders(host, &nodes.keys().map(String::as_str).collect());
     let mut strangers = Strangers::new();
     for (node, holder) in held {
@@ -162,6 +177,11 @@ async fn look(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> Strangers {
             strangers.insert(id.clone(), format!("{node} is in use by {holder}, and no pod has it"));
         }
     }
+    strangers
+}
+
+/// Those of them that no pod has.
+async fn of_no_pod(host: &Host, mut strangers: Strangers) -> Strangers {
     if strangers.is_empty() {
         return strangers;
     }
@@ -197,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_no_pod_is_is_named() {
         let (_root, host, nodes) = held();
-        let strangers = look(&host, &nodes).await;
+        let strangers = of_no_pod(&host, unclaimed(&host, &nodes)).await;
         let reasons: Vec<&String> = strangers.values().collect();
         assert_eq!(reasons, ["/dev/vhost-vdpa-0 is in use by process 42 (tail), and no pod has it"]);
     }
@@ -208,6 +228,6 @@ mod tests {
         let id: DeviceId = "0000:01:00.1".parse().unwrap();
         // A claim that can't be read may be anybody's.
         host.keep_as(claim::path(&id), b"{").unwrap();
-        assert!(look(&host, &nodes).await.is_empty());
+        assert!(of_no_pod(&host, unclaimed(&host, &nodes)).await.is_empty());
     }
 }

@@ -1,7 +1,8 @@
-//! Tasks that end together.
+//! Tasks that end together, and work beside them.
 
 use anyhow::{Context, Result};
-use tokio::task::JoinSet;
+use doorbell_common::host::Host;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 /// Waits until all have ended. The first that ends badly ends them all by `closing`: half a plugin would look alive to
@@ -16,6 +17,15 @@ pub async fn together(mut tasks: JoinSet<Result<()>>, closing: &CancellationToke
         }
     }
     outcome
+}
+
+/// Does what takes its time beside the tasks, which answer the kubelet on one thread.
+pub async fn aside<T: Send + 'static>(
+    host: &Host,
+    work: impl FnOnce(&Host) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let host = host.clone();
+    spawn_blocking(move || work(&host)).await.context("work beside the tasks panicked")?
 }
 
 #[cfg(test)]

@@ -84,8 +84,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let host = Host::at(folder.path());
         thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| (0..10).for_each(|_| count(&host, "ADD", 0, Duration::from_micros(700))));
+            for _ in 0..2 {
+                scope.spawn(|| (0..20).for_each(|_| count(&host, "ADD", 0, Duration::from_micros(700))));
             }
         });
         count(&host, "ADD", 11, Duration::from_secs(60));

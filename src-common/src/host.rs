@@ -3,9 +3,11 @@
 //! Paths are kept as the host sees them (`/sys/bus/pci/…`) and prefixed only at the moment of I/O, so that a captured
 //! tree or a test's folder stands in for the machine. Each module owns the constants of its own corner.
 
+mod alike;
 mod exchange;
 mod record;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
@@ -17,6 +19,8 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::fault;
 
+pub use alike::Alike;
+use alike::Answers;
 pub use exchange::is_left_of_exchange;
 pub use record::Entry;
 use record::Record;
@@ -28,12 +32,15 @@ const PRIVATE_FILE_MODE: u32 = 0o600;
 const PRIVATE_FOLDER_MODE: u32 = 0o700;
 /// Of programs.
 const PROGRAM_MODE: u32 = 0o755;
+/// The longest attribute that is read of each device, its BARs, is shorter.
+const ATTRIBUTE: usize = 1024;
 
 /// A host, by its root folder.
 #[derive(Debug, Clone)]
 pub struct Host {
     root: PathBuf,
     record: Option<Arc<Record>>,
+    answers: Option<Arc<Answers>>,
 }
 
 /// What was tried on which file of the host.
@@ -66,7 +73,7 @@ impl Host {
     /// A host whose tree lies below `root`.
     #[must_use]
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), record: None }
+        Self { root: root.into(), record: None, answers: None }
     }
 
     /// The same host, with everything that it answers from now on kept in [`Host::recorded`].
@@ -78,7 +85,20 @@ impl Host {
     /// The same host, asked without a record: for what is no part of a capture.
     #[must_use]
     pub fn unrecorded(&self) -> Self {
-        Self { root: self.root.clone(), record: None }
+        Self { root: self.root.clone(), record: None, answers: None }
+    }
+
+    /// The same host for one look at its devices: what is [`Host::alike`] for all of them is asked once. Of a recording
+    /// host each device is to have its own answers.
+    #[must_use]
+    pub fn for_a_look(&self) -> Self {
+        Self { answers: self.record.is_none().then(Arc::default), ..self.clone() }
+    }
+
+    /// This host, asked for what is alike for every device.
+    #[must_use]
+    pub fn alike(&self) -> Alike<'_> {
+        Alike(self)
     }
 
     /// What a recording host was asked, by path, with its answers.
@@ -101,19 +121,26 @@ impl Host {
     /// Whether device nodes opened here are this machine's.
     #[must_use]
     pub fn is_real(&self) -> bool {
-        self.root == Path::new("/")
+        self.root.as_os_str() == "/"
     }
 
     /// Where `path`, absolute on the host, is reached from this process.
     #[must_use]
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
-        let path = path.as_ref();
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
+        self.reached(path.as_ref()).into_owned()
+    }
+
+    /// [`Host::path`], without a copy where this machine is the host.
+    fn reached<'a>(&self, path: &'a Path) -> Cow<'a, Path> {
+        if self.is_real() && path.is_absolute() {
+            return Cow::Borrowed(path);
+        }
+        Cow::Owned(self.root.join(path.strip_prefix("/").unwrap_or(path)))
     }
 
     /// The whole file, as bytes.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
-        let bytes = fs::read(self.path(&path)).map_err(failed("read", &path))?;
+        let bytes = fs::read(self.reached(path.as_ref())).map_err(failed("read", &path))?;
         self.note(path, || Entry::File(bytes.clone()));
         Ok(bytes)
     }
@@ -128,7 +155,7 @@ impl Host {
         let mut bytes = vec![0; length];
         let mut filled = 0;
         let mut read = || -> io::Result<()> {
-            let mut file = File::open(self.path(&path))?;
+            let mut file = File::open(self.reached(path.as_ref()))?;
             while filled < length {
                 match file.read(&mut bytes[filled..])? {
                     0 => break,
@@ -148,6 +175,32 @@ impl Host {
         let text = fs::read_to_string(self.path(&path)).map_err(failed("read", &path))?;
         self.note(path, || Entry::File(text.clone().into_bytes()));
         Ok(text.trim_end().to_owned())
+    }
+
+    /// An attribute of sysfs as text, without the newline that it ends with. A read that fills less than it could has given
+    /// all of it.
+    pub fn attribute(&self, path: impl AsRef<Path>) -> Result<String> {
+        let mut bytes = [0; ATTRIBUTE];
+        let mut read = || -> io::Result<String> {
+            let mut file = File::open(self.reached(path.as_ref()))?;
+            let length = file.read(&mut bytes)?;
+            let mut text = str::from_utf8(&bytes[..length])
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+                .to_owned();
+            if length == bytes.len() {
+                // There may be more.
+                file.read_to_string(&mut text)?;
+            }
+            Ok(text)
+        };
+        let text = read().map_err(failed("read", &path))?;
+        self.note(&path, || Entry::File(text.clone().into_bytes()));
+        Ok(text.trim_end().to_owned())
+    }
+
+    /// `None` where there is no such attribute.
+    pub fn attribute_if_any(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
+        absent_is_none(self.attribute(path))
     }
 
     /// `None` where the file does not exist.
@@ -170,7 +223,8 @@ impl Host {
     }
 
     fn link_target(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>> {
-        let target = absent_is_none(fs::read_link(self.path(&path)).map_err(failed("follow", &path)))?;
+        let target =
+            absent_is_none(fs::read_link(self.reached(path.as_ref())).map_err(failed("follow", &path)))?;
         if let Some(target) = &target {
             self.note(path, || Entry::Link(target.clone()));
         }
@@ -179,7 +233,8 @@ impl Host {
 
     /// Names in a folder, sorted; none where the folder does not exist.
     pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>> {
-        let Some(entries) = absent_is_none(fs::read_dir(self.path(&path)).map_err(failed("list", &path)))?
+        let Some(entries) =
+            absent_is_none(fs::read_dir(self.reached(path.as_ref())).map_err(failed("list", &path)))?
         else {
             return Ok(Vec::new());
         };
@@ -197,7 +252,7 @@ impl Host {
     /// Whether the path exists (links followed).
     #[must_use]
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
-        let there = self.path(&path).exists();
+        let there = self.reached(path.as_ref()).exists();
         if there {
             self.note(path, || Entry::There);
         }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::check::Checks;
 use crate::error::chain;
 use crate::host::{self, Host};
-use crate::kernel::iommu::{self, GroupId};
+use crate::kernel::iommu::{self, GroupId, Members};
 use crate::kernel::pci::{self, PciAddress};
-use crate::kernel::{sriov, vfio};
+use crate::kernel::vfio;
 
 /// What confines a sub-device's DMA to its consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,27 +90,27 @@ impl Refusal {
     }
 }
 
-/// What sysfs alone shows of a function's isolation; the attach has to confirm it.
-pub fn verify(host: &Host, address: PciAddress) -> Result<Isolation, Refusal> {
-    examine(host, address, &mut Checks::unkept())
-}
-
-/// [`verify`], each step kept in `checks`.
-pub fn examine(host: &Host, address: PciAddress, checks: &mut Checks) -> Result<Isolation, Refusal> {
+/// What sysfs alone shows of the isolation of a function in that group, made by that PF, each step kept in `checks`; the
+/// attach has to confirm it.
+pub fn examine(
+    host: &Host,
+    address: PciAddress,
+    pf: Option<PciAddress>,
+    group: Option<GroupId>,
+    checks: &mut Checks,
+) -> Result<Isolation, Refusal> {
     let folder = pci::folder(address);
-    let group =
-        iommu::group_of(host, address).map_err(unreadable).and_then(|group| group.ok_or(Refusal::NoIommu));
+    let group = group.ok_or(Refusal::NoIommu);
     let group =
         checks.step("iommu-group", format_args!("{folder}/iommu_group"), group, GroupId::to_string)?;
-    let noiommu = vfio::noiommu_node(group);
-    let translated = if host.exists(&noiommu) { Err(Refusal::NoIommuMode(group)) } else { Ok(()) };
-    checks.step("iommu-mode", format_args!("{noiommu}"), translated, |()| {
+    let translated = if vfio::is_noiommu(host, group) { Err(Refusal::NoIommuMode(group)) } else { Ok(()) };
+    checks.step("iommu-mode", format_args!("{}", vfio::noiommu_node(group)), translated, |()| {
         "VFIO translates: no such node".to_owned()
     })?;
     let members = format_args!("{}", iommu::members_folder(group));
     checks
         .step("group-members", members, alone(host, address, group), |()| "this function alone".to_owned())?;
-    let pf = pf_off_vfio(host, address);
+    let pf = pf_off_vfio(host, pf);
     checks.step("pf-driver", format_args!("{folder}/physfn/vfio-dev"), pf, |()| {
         "the PF is on no VFIO driver".to_owned()
     })?;
@@ -124,21 +124,19 @@ pub fn examine(host: &Host, address: PciAddress, checks: &mut Checks) -> Result<
 }
 
 fn alone(host: &Host, address: PciAddress, group: GroupId) -> Result<(), Refusal> {
-    let this = address.to_string();
-    let (own, others): (Vec<_>, Vec<_>) =
-        iommu::members(host, group).map_err(unreadable)?.into_iter().partition(|member| *member == this);
+    let Members { has_it, others } = iommu::members(host, group, address).map_err(unreadable)?;
     if !others.is_empty() {
         return Err(Refusal::SharedGroup { group, others });
     }
-    if own.is_empty() {
-        return Err(Refusal::Unreadable(format!("IOMMU group {group} does not list {this}")));
+    if !has_it {
+        return Err(Refusal::Unreadable(format!("IOMMU group {group} does not list {address}")));
     }
     Ok(())
 }
 
-fn pf_off_vfio(host: &Host, address: PciAddress) -> Result<(), Refusal> {
-    match sriov::pf_of(host, address).map_err(unreadable)? {
-        Some(pf) if vfio::is_bound(host, pf).map_err(unreadable)? => Err(Refusal::PfOnVfio(pf)),
+fn pf_off_vfio(host: &Host, pf: Option<PciAddress>) -> Result<(), Refusal> {
+    match pf {
+        Some(pf) if vfio::is_pf_bound(host, pf).map_err(unreadable)? => Err(Refusal::PfOnVfio(pf)),
         _ => Ok(()),
     }
 }
@@ -193,7 +191,9 @@ mod tests {
 
         fn verify(&self, address: &str) -> Result<Isolation, Refusal> {
             let host = Host::at(self.root.path());
-            verify(&host, address.parse().unwrap())
+            let address = address.parse().unwrap();
+            let group = iommu::group_of(&host, address).unwrap();
+            examine(&host, address, None, group, &mut Checks::unkept())
         }
     }
 

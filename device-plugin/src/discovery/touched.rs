@@ -57,10 +57,22 @@ impl Touched {
         self.removed.extend(more.removed);
     }
 
+    /// Whether nobody knows what was touched.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.everything
+    }
+
     /// Whether a function was touched.
     #[must_use]
     pub fn has(&self, function: PciAddress) -> bool {
         self.everything || self.functions.contains(&function)
+    }
+
+    /// Whether all that was touched is known, and `holds` of each.
+    #[must_use]
+    pub(super) fn all(&self, holds: impl FnMut(PciAddress) -> bool) -> bool {
+        !self.everything && self.functions.iter().copied().all(holds)
     }
 
     /// Whether a function went away, or may have, though it may be there again.

@@ -1,10 +1,14 @@
 //! Devices that were advertised and may not be handed out any more: they stay listed, as unhealthy, so that whoever has
 //! one is told why. Only what is gone leaves the list, and what the config wants no more.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use doorbell_common::subdevice::{Eligible, Kind};
 
 use super::{Inventory, Pool};
 use crate::config::PoolName;
+use crate::side_by_side::side_by_side;
 
 impl Inventory {
     /// Keeps of the inventory before what stays listed. `same` are the pools whose config is as it was then, `there`
@@ -15,10 +19,15 @@ impl Inventory {
         same: impl Fn(&PoolName) -> bool,
         there: impl Fn(&Eligible) -> bool,
     ) {
+        let none = BTreeMap::new();
         for (name, was) in before.pools.iter().filter(|(name, _)| same(name)) {
-            for (id, device) in &was.devices {
+            let listed = self.pools.get(name).map(|pool| &pool.devices);
+            let missing =
+                side_by_side(&was.devices, listed.unwrap_or(&none)).filter(|(.., now)| now.is_none());
+            let missing: Vec<_> = missing.map(|(id, device, _)| (id, device)).collect();
+            for (id, device) in missing {
                 let elsewhere = |(other, pool): (&PoolName, &Pool)| {
-                    pool.devices.contains_key(id) || other != name && pool.refused.contains_key(id)
+                    other != name && (pool.devices.contains_key(id) || pool.refused.contains_key(id))
                 };
                 if self.pools.iter().any(elsewhere) || !there(device) {
                     continue;
@@ -28,9 +37,17 @@ impl Inventory {
                 let reason = reason.unwrap_or_else(|| {
                     Kind::Unselected.because("it is not what its pool selects any more").into()
                 });
-                pool.devices.insert(id.clone(), device.clone());
+                pool.devices.insert(id.clone(), Arc::clone(device));
                 pool.unhealthy.insert(id.clone(), reason);
             }
+        }
+    }
+
+    /// Refuses what the inventory before refused, and nothing else.
+    pub fn refuse_as(&mut self, before: &Self) {
+        for (name, pool) in &mut self.pools {
+            pool.refused = before.pools.get(name).map(|was| was.refused.clone()).unwrap_or_default();
+            pool.refused.retain(|id, _| !pool.devices.contains_key(id));
         }
     }
 }

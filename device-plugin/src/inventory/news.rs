@@ -1,5 +1,7 @@
 //! What is new in an inventory, for the log: not a word about what is as it was.
 
+use std::collections::BTreeSet;
+
 use doorbell_common::subdevice::{DeviceId, Reasons};
 use tracing::{info, warn};
 
@@ -32,7 +34,12 @@ pub fn tell(before: Option<&Inventory>, now: &Inventory) {
 }
 
 fn of_pool(name: &PoolName, was: Option<&Pool>, is: &Pool) {
-    for (id, device) in &is.devices {
+    let same = was.filter(|was| was.has_same_devices(is));
+    if let Some(was) = same {
+        let ids: BTreeSet<&DeviceId> = was.unhealthy.keys().chain(is.unhealthy.keys()).collect();
+        ids.into_iter().for_each(|id| health(name, id, was.unhealthy.get(id), is.unhealthy.get(id)));
+    }
+    for (id, device) in is.devices.iter().filter(|_| same.is_none()) {
         let reason = is.unhealthy.get(id);
         let before = was.and_then(|was| Some((was.devices.get(id)?, was.unhealthy.get(id))));
         match before {

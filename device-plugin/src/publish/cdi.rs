@@ -1,7 +1,8 @@
 //! Each pool's CDI specification.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use doorbell_common::formats::cdi::{self, Edits, Mount, Node, Spec};
 use doorbell_common::formats::descriptor;
@@ -14,16 +15,25 @@ use crate::inventory::{Inventory, Pool};
 /// What mount(8) is told: the container reads the files that we write.
 const MOUNT: [&str; 4] = ["ro", "rbind", "nosuid", "nodev"];
 
-/// Writes the specifications of all pools, where the runtime takes none those for Kata alone, and removes those of others.
+/// Writes the specifications of all pools, where the runtime takes none those for Kata alone.
 pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
-    let specifications = specifications(inventory);
-    for (file, spec) in &specifications {
-        host.keep_as(file, &spec.document())?;
-    }
-    for file in cdi::files(host)?.iter().filter(|file| !specifications.contains_key(*file)) {
-        host.remove(file)?;
-    }
-    Ok(())
+    specifications(inventory).iter().try_for_each(|(file, spec)| host.keep_as(file, &spec.document()))
+}
+
+/// Whether the specifications that stand are these, and no others.
+pub(super) fn is_published(host: &Host, inventory: &Inventory) -> host::Result<bool> {
+    let mut stand = cdi::files(host)?;
+    stand.sort();
+    Ok(stand.into_iter().eq(files(inventory))
+        && specifications(inventory)
+            .iter()
+            .all(|(file, spec)| host.read(file).is_ok_and(|now| now == spec.document())))
+}
+
+/// Removes the specifications of others.
+pub(super) fn withdraw(host: &Host, inventory: &Inventory) -> host::Result<()> {
+    let ours: BTreeSet<String> = files(inventory).collect();
+    cdi::files(host)?.iter().filter(|file| !ours.contains(*file)).try_for_each(|file| host.remove(file))
 }
 
 /// What is specified, by the file that it stands in: the devices of the pools, and beside them those that are left.
@@ -66,7 +76,7 @@ fn place<'a>(inventory: &Inventory, left: &Spec, kind_in: impl Fn(&str) -> Optio
 }
 
 fn spec(name: &PoolName, pool: &Pool) -> Option<Spec> {
-    let edits = |device: &Eligible| (device.id.clone(), edits(name, pool, device));
+    let edits = |device: &Arc<Eligible>| (device.id.clone(), edits(name, pool, device));
     Spec::new(&pool.kind, pool.devices.values().map(edits).collect())
 }
 

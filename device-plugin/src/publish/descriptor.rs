@@ -12,21 +12,26 @@ use doorbell_common::subdevice::{Access, Child, DeviceId, Effective, Eligible};
 use crate::config::{PoolName, Runtime};
 use crate::inventory::{Inventory, Pool};
 
-/// Writes the descriptors of all devices, and withdraws those of devices that are neither advertised nor
-/// left to a pod nor claimed. A
-/// folder stays, as containers may have it mounted.
-pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
-    for (name, pool) in &inventory.pools {
-        for device in pool.devices.values() {
-            let mut described = describe(name, pool, device, inventory.page);
-            if pool.runtime.is_kata() {
-                // First what the descriptor for the guest lacks: who reads that one wants this one next.
-                host.keep_as(descriptor::vm_file(&device.id), &formats::to_json(&described))?;
-                described = described.for_guest(guest(pool, device));
-            }
-            host.keep_as(descriptor::device_file(&device.id), &formats::to_json(&described))?;
-        }
+/// Writes the descriptor of a device.
+pub(super) fn publish(
+    host: &Host,
+    inventory: &Inventory,
+    name: &PoolName,
+    pool: &Pool,
+    device: &Eligible,
+) -> host::Result<()> {
+    let mut described = describe(name, pool, device, inventory.page);
+    if pool.runtime.is_kata() {
+        // First what the descriptor for the guest lacks: who reads that one wants this one next.
+        host.keep_as(descriptor::vm_file(&device.id), &formats::to_json(&described))?;
+        described = described.for_guest(guest(pool, device));
     }
+    host.keep_as(descriptor::device_file(&device.id), &formats::to_json(&described))
+}
+
+/// Withdraws the descriptors of devices that are neither advertised nor left to a pod nor claimed. A folder stays, as
+/// containers may have it mounted.
+pub(super) fn withdraw(host: &Host, inventory: &Inventory) -> host::Result<()> {
     let has = |pool: &Pool, id: &DeviceId| pool.devices.contains_key(id);
     // A claim that can't be read is a claim: CNI's DEL may still want the descriptor.
     let is_a_pods = |id: &DeviceId| {

@@ -4,29 +4,27 @@ use std::collections::BTreeSet;
 
 use doorbell_common::formats::devinfo::{self, DeviceInfo};
 use doorbell_common::host::{self, Host};
+use doorbell_common::subdevice::Eligible;
 
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Pool};
 
-/// Writes the files of all devices, and removes those of our resources that are no longer advertised.
-pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
+/// Writes the file of a device, where the specification knows its kind.
+pub(super) fn publish(host: &Host, pool: &Pool, device: &Eligible) -> host::Result<()> {
+    let Some(info) = DeviceInfo::of(device) else { return Ok(()) };
+    host.keep_as(devinfo::of_device(&pool.resource, &device.id), &info.document())
+}
+
+/// Removes those of our resources that are no longer advertised.
+pub(super) fn withdraw(host: &Host, inventory: &Inventory) -> host::Result<()> {
     let mut ours = BTreeSet::new();
     for pool in inventory.pools.values() {
-        for device in pool.devices.values() {
-            let Some(info) = DeviceInfo::of(device) else { continue };
-            let file = devinfo::of_device(&pool.resource, &device.id);
-            host.keep_as(&file, &info.document())?;
-            ours.insert(file);
-        }
+        let published = pool.devices.values().filter(|device| DeviceInfo::of(device).is_some());
+        ours.extend(published.map(|device| devinfo::of_device(&pool.resource, &device.id)));
     }
     // Below a prefix that is not the config's own others may have theirs: of such a resource only its own.
     let mut written = BTreeSet::from_iter(devinfo::of_prefix(host, &inventory.prefix.to_string())?);
     for pool in inventory.pools.values() {
         written.extend(devinfo::of_resource(host, &pool.resource)?);
     }
-    for file in written {
-        if !ours.contains(&file) {
-            host.remove(file)?;
-        }
-    }
-    Ok(())
+    written.iter().filter(|file| !ours.contains(*file)).try_for_each(|file| host.remove(file))
 }

@@ -12,7 +12,6 @@
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::io::ErrorKind;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +20,15 @@ use doorbell_common::error::chain;
 use doorbell_common::host::Host;
 use inotify::{Inotify, WatchMask};
 use tokio::sync::watch;
+use tokio::sync::watch::error::RecvError;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{all, files, lost};
+use super::{all, files, has_same_files, lost};
 use crate::inventory::Inventory;
 use crate::quiet::{self, Events};
+use crate::tasks::aside;
 
 /// `rm -rf` is many events; one that finds a folder filled again fails.
 const QUIET: Duration = Duration::from_millis(200);
@@ -49,38 +50,63 @@ pub async fn keep(
 }
 
 async fn rounds(host: Host, mut inventory: watch::Receiver<Arc<Inventory>>) -> Result<()> {
-    // Whether something else is published than is listed.
-    let mut behind = false;
+    // Whether something else is published than is listed: what is listed at first is, and may have changed since.
+    let mut behind = inventory.has_changed().unwrap_or(false);
     loop {
-        let now = Arc::clone(&inventory.borrow());
-        let gone = lost(&host, &now);
-        if behind || gone.is_some() {
-            behind = !write(&host, &now, gone.filter(|_| !behind));
-        }
-        if let Some(folder) = folders(&now).iter().find(|folder| host.is_removed(folder)) {
-            bail!("{folder} was removed under its mount: only a container that is started anew has it again");
-        }
-        let events = arm(&host, &now).inspect_err(|error| {
-            warn!(
-                error = format!("{error:#}"),
-                "published files are not watched, looking at them now and then"
-            );
-        });
-        let late = behind || events.is_err();
+        let now = Arc::clone(&inventory.borrow_and_update());
+        let of = Arc::clone(&now);
+        let Round { failed, lacks, events } = aside(&host, move |host| round(host, &of, behind)).await?;
+        behind = failed;
+        let late = behind || events.is_none();
         let watched = async {
             match events {
-                Ok(events) => quiet::after_one(events, QUIET, "the published files").await,
-                Err(_) => pending().await,
+                Some(events) => quiet::after_one(events, QUIET, "the published files").await,
+                None => pending().await,
             }
         };
-        let lacks = late || lost(&host, &now).is_some();
         tokio::select! {
             // No sender, no change: the plugin is about to close.
-            Ok(()) = inventory.changed() => behind = true,
+            Ok(()) = other_files(&mut inventory, &now) => behind = true,
             event = watched => event?,
             () = sleep(if late { RETRY } else { QUIET }), if lacks => {}
         }
     }
+}
+
+/// Returns once the inventory is one that has other files.
+async fn other_files(
+    inventory: &mut watch::Receiver<Arc<Inventory>>,
+    published: &Inventory,
+) -> Result<(), RecvError> {
+    inventory.wait_for(|now| !has_same_files(published, now)).await.map(drop)
+}
+
+/// What came of one round.
+struct Round {
+    /// Not everything could be written.
+    failed: bool,
+    /// Something is to be looked at again, also if nothing is heard.
+    lacks: bool,
+    /// The watch, where there can be one.
+    events: Option<Events>,
+}
+
+fn round(host: &Host, now: &Inventory, behind: bool) -> Result<Round> {
+    let gone = lost(host, now);
+    let failed = (behind || gone.is_some()) && !write(host, now, gone.filter(|_| !behind));
+    if let Some(folder) = folders(now).iter().find(|folder| host.is_removed(folder)) {
+        bail!("{folder} was removed under its mount: only a container that is started anew has it again");
+    }
+    let events = arm(host, now)
+        .inspect_err(|error| {
+            warn!(
+                error = format!("{error:#}"),
+                "published files are not watched, looking at them now and then"
+            );
+        })
+        .ok();
+    let lacks = failed || events.is_none() || lost(host, now).is_some();
+    Ok(Round { failed, lacks, events })
 }
 
 /// Whether everything is written; `taken` is what somebody took away.
@@ -119,8 +145,15 @@ fn arm(host: &Host, inventory: &Inventory) -> Result<Events> {
 fn folders(inventory: &Inventory) -> BTreeSet<String> {
     let mut folders = BTreeSet::new();
     for file in files(inventory) {
-        let above = Path::new(&file).ancestors().skip(1).map(|folder| folder.display().to_string());
-        folders.extend(above.take_while(|folder| !ROOTS.contains(&folder.as_str())));
+        let mut folder = file.as_str();
+        while let Some((above, _)) = folder.rsplit_once('/').filter(|(above, _)| !ROOTS.contains(above)) {
+            // What is above one that is known is known too.
+            if folders.contains(above) {
+                break;
+            }
+            folders.insert(above.to_owned());
+            folder = above;
+        }
     }
     folders
 }

@@ -45,19 +45,26 @@ pub fn members_folder(group: GroupId) -> String {
     format!("{GROUPS}/{group}/devices")
 }
 
-/// Members of the group that could be driven by somebody: all but bridges.
-///
-/// A member that is no PCI function keeps its sysfs name: what it is does not matter, that it is there does.
-pub fn members(host: &Host, group: GroupId) -> host::Result<Vec<String>> {
-    let mut members = host.list(members_folder(group))?;
-    let mut bridges = Vec::new();
-    for member in &members {
-        if let Ok(address) = member.parse::<PciAddress>()
-            && pci::class(host, address)? >> 16 == CLASS_BRIDGE
-        {
-            bridges.push(member.clone());
+/// Who is in a group beside a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    /// Whether the group lists the function itself.
+    pub has_it: bool,
+    /// Others that could be driven by somebody: all but bridges.
+    ///
+    /// A member that is no PCI function keeps its sysfs name: what it is does not matter, that it is there does.
+    pub others: Vec<String>,
+}
+
+/// The members of the group of a function.
+pub fn members(host: &Host, group: GroupId, function: PciAddress) -> host::Result<Members> {
+    let mut members = Members { has_it: false, others: Vec::new() };
+    for member in host.list(members_folder(group))? {
+        match member.parse::<PciAddress>() {
+            Ok(address) if address == function => members.has_it = true,
+            Ok(address) if pci::class(host, address)? >> 16 == CLASS_BRIDGE => {}
+            _ => members.others.push(member),
         }
     }
-    members.retain(|member| !bridges.contains(member));
     Ok(members)
 }

@@ -58,14 +58,14 @@ impl Function {
     /// Reads five small files of the function's folder.
     pub fn read(host: &Host, address: PciAddress) -> host::Result<Self> {
         let folder = folder(address);
-        let text = |name: &str| host.read_text(format!("{folder}/{name}"));
+        let text = |name: &str| host.attribute(format!("{folder}/{name}"));
         Ok(Self {
             address,
             ids: Ids { vendor: hex(&text("vendor")?), device: hex(&text("device")?) },
             driver: driver(host, address)?,
             // -1 where the platform says none.
             numa_node: host
-                .read_text_if_any(format!("{folder}/numa_node"))?
+                .attribute_if_any(format!("{folder}/numa_node"))?
                 .and_then(|node| node.parse().ok()),
             bars: Bars::parse(&text("resource")?),
         })
@@ -86,18 +86,18 @@ pub fn driver(host: &Host, address: PciAddress) -> host::Result<Option<String>> 
 /// The number that firmware gives a function (`_DSM` of the PCI Firmware Specification 3.1, 4.6.7); `None` where it
 /// gives none, as for most VFs.
 pub fn acpi_index(host: &Host, address: PciAddress) -> host::Result<Option<u64>> {
-    let index = host.read_text_if_any(format!("{}/acpi_index", folder(address)))?;
+    let index = host.attribute_if_any(format!("{}/acpi_index", folder(address)))?;
     Ok(index.and_then(|index| index.parse().ok()))
 }
 
 /// Class code: base class, subclass, programming interface.
 pub fn class(host: &Host, address: PciAddress) -> host::Result<u32> {
-    Ok(hex(&host.read_text(format!("{}/class", folder(address)))?))
+    Ok(hex(&host.attribute(format!("{}/class", folder(address)))?))
 }
 
 /// Subsystem device id.
 pub fn subsystem_device(host: &Host, address: PciAddress) -> host::Result<u16> {
-    Ok(hex(&host.read_text(format!("{}/subsystem_device", folder(address)))?))
+    Ok(hex(&host.attribute(format!("{}/subsystem_device", folder(address)))?))
 }
 
 /// The kernel writes these files as `0x%04x`; a value that is none of that reads as the type's default, which no

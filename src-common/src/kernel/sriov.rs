@@ -1,5 +1,7 @@
 //! SR-IOV: physical functions (PFs) and the virtual functions (VFs) that they make.
 
+use std::collections::BTreeSet;
+
 use crate::host::{self, Host, HostError};
 
 use super::net;
@@ -68,14 +70,15 @@ pub enum EnableError {
 
 /// All PFs of the host that can make VFs, in bus order, each with its VFs.
 pub fn pfs(host: &Host) -> host::Result<Vec<Pf>> {
-    let mut pfs = Vec::new();
+    let mut pfs: Vec<Pf> = Vec::new();
+    let mut virtual_functions = BTreeSet::new();
     for address in pci::functions(host)? {
-        if host.exists(format!("{}/sriov_totalvfs", folder(address))) {
-            pfs.push(Pf {
-                address,
-                netdevs: net::interfaces(host, &folder(address))?,
-                vfs: vfs(host, address)?,
-            });
+        // A PF comes before its VFs, which can make none themselves.
+        if !virtual_functions.contains(&address) && host.exists(format!("{}/sriov_totalvfs", folder(address)))
+        {
+            let vfs = vfs(host, address)?;
+            virtual_functions.extend(vfs.iter().map(|(_, address)| *address));
+            pfs.push(Pf { address, netdevs: net::interfaces(host, &folder(address))?, vfs });
         }
     }
     Ok(pfs)

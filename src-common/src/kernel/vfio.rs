@@ -9,6 +9,8 @@ use crate::host::{self, Host, HostError};
 use super::iommu::GroupId;
 use super::pci::{PciAddress, folder};
 
+/// Folder of the groups' nodes.
+const NODES: &str = "/dev/vfio";
 /// The legacy container node, one for the whole host.
 pub const CONTAINER: &str = "/dev/vfio/vfio";
 /// The node of iommufd, one for the whole host.
@@ -103,7 +105,10 @@ pub fn nodes(host: &Host, address: PciAddress, group: GroupId, way: Way) -> Resu
 
 /// Likewise, of any device on a VFIO driver, by its folder in sysfs.
 pub fn nodes_of(host: &Host, folder: &str, group: GroupId, way: Way) -> Result<Nodes, NodesError> {
-    let there = |node: String| if host.exists(&node) { Ok(node) } else { Err(NodesError::Absent(node)) };
+    let there = |node: String| {
+        let (folder, name) = node.rsplit_once('/').unwrap_or(("/", &node));
+        if host.alike().has(folder, name) { Ok(node) } else { Err(NodesError::Absent(node)) }
+    };
     let by_group =
         || Ok(Nodes::Group { group: there(group_node(group))?, container: there(CONTAINER.to_owned())? });
     let by_cdev = || {
@@ -134,7 +139,7 @@ pub fn own_nodes(host: &Host, folder: &str, group: Option<GroupId>) -> host::Res
 /// Where the device's own node is, whether or not the kernel made it; `None` where the device is not on VFIO, or the
 /// kernel has no such nodes at all.
 fn cdev(host: &Host, folder: &str) -> host::Result<Option<String>> {
-    if !host.exists(CDEVS) {
+    if !host.alike().exists(CDEVS) {
         return Ok(None);
     }
     let name = host.list(format!("{folder}/vfio-dev"))?.into_iter().next();
@@ -144,13 +149,19 @@ fn cdev(host: &Host, folder: &str) -> host::Result<Option<String>> {
 /// Node of an IOMMU group.
 #[must_use]
 pub fn group_node(group: GroupId) -> String {
-    format!("/dev/vfio/{group}")
+    format!("{NODES}/{group}")
 }
 
 /// Node that stands instead of the group's where VFIO runs without an IOMMU.
 #[must_use]
 pub fn noiommu_node(group: GroupId) -> String {
-    format!("/dev/vfio/noiommu-{group}")
+    format!("{NODES}/noiommu-{group}")
+}
+
+/// Whether VFIO runs without an IOMMU for a group.
+#[must_use]
+pub fn is_noiommu(host: &Host, group: GroupId) -> bool {
+    host.alike().has(NODES, &format!("noiommu-{group}"))
 }
 
 /// Whether a path is a device's own node: `/dev/vfio/7`, `/dev/vfio/noiommu-7` or `/dev/vfio/devices/vfio3`.
@@ -171,11 +182,16 @@ pub fn is_bound(host: &Host, address: PciAddress) -> host::Result<bool> {
     Ok(!host.list(format!("{}/vfio-dev", folder(address)))?.is_empty())
 }
 
+/// [`is_bound`], of a PF: of all its VFs it is asked.
+pub fn is_pf_bound(host: &Host, pf: PciAddress) -> host::Result<bool> {
+    Ok(!host.alike().is_empty(&format!("{}/vfio-dev", folder(pf)))?)
+}
+
 /// A module that has been told to take interrupts that are not isolated, if there is one.
 pub fn unsafe_interrupts(host: &Host) -> host::Result<Option<&'static str>> {
     for module in UNSAFE_INTERRUPTS {
         let parameter = format!("/sys/module/{module}/parameters/allow_unsafe_interrupts");
-        if host.read_text_if_any(parameter)?.as_deref() == Some("Y") {
+        if host.alike().attribute_if_any(parameter)?.as_deref() == Some("Y") {
             return Ok(Some(module));
         }
     }

@@ -31,9 +31,14 @@ pub struct VirtualFunction {
 }
 
 impl VirtualFunction {
-    /// Examines a VF by some fifteen small reads; no register is touched. `page` is the host's page size.
+    /// Examines a VF by a dozen small reads; no register is touched. `page` is the host's page size.
     pub fn examine(host: &Host, address: PciAddress, page: u64) -> host::Result<Self> {
         Self::examine_keeping(host, address, page, &mut Checks::unkept())
+    }
+
+    /// [`VirtualFunction::examine`], of one that a PF has listed as its own.
+    pub fn examine_of(host: &Host, address: PciAddress, pf: PciAddress, page: u64) -> host::Result<Self> {
+        Self::examine_made_by(host, address, |_| Ok(Some(pf)), page, &mut Checks::unkept())
     }
 
     /// [`VirtualFunction::examine`], each step kept in `checks`.
@@ -43,10 +48,20 @@ impl VirtualFunction {
         page: u64,
         checks: &mut Checks,
     ) -> host::Result<Self> {
+        Self::examine_made_by(host, address, |address| sriov::pf_of(host, address), page, checks)
+    }
+
+    fn examine_made_by(
+        host: &Host,
+        address: PciAddress,
+        pf: impl FnOnce(PciAddress) -> host::Result<Option<PciAddress>>,
+        page: u64,
+        checks: &mut Checks,
+    ) -> host::Result<Self> {
         let folder = pci::folder(address);
         let function = Function::read(host, address)?;
         checks.note("function", format_args!("{folder}/{{vendor,device}}"), || function.ids.to_string());
-        let pf = sriov::pf_of(host, address)?;
+        let pf = pf(address)?;
         let virtual_function = pf.ok_or("no virtual function");
         // Kept for its place in the list: what follows is looked at either way.
         let _ = checks.step("virtual-function", format_args!("{folder}/physfn"), virtual_function, |pf| {
@@ -54,9 +69,9 @@ impl VirtualFunction {
         });
         let virtio_type = virtio_pci::device_type(host, &function)?;
         let doorbell = doorbell_of(host, &function, virtio_type, page, &folder, checks);
-        let isolation = isolation::examine(host, address, checks);
-        let on_vfio = vfio::is_bound(host, address)?;
         let iommu_group = iommu::group_of(host, address)?;
+        let isolation = isolation::examine(host, address, pf, iommu_group, checks);
+        let on_vfio = vfio::is_bound(host, address)?;
         Ok(Self { function, pf, iommu_group, virtio_type, on_vfio, doorbell, isolation })
     }
 

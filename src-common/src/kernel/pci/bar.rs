@@ -59,7 +59,7 @@ impl Bars {
 impl Bar {
     fn parse(line: &str) -> Option<Self> {
         let mut numbers =
-            line.split_whitespace().map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+            line.split_ascii_whitespace().map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
         let (start, end, flags) = (numbers.next()??, numbers.next()??, numbers.next()??);
         let kind = match flags {
             flags if flags & UNSET != 0 => return None,
