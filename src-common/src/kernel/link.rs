@@ -7,13 +7,13 @@
 mod address;
 mod moving;
 mod name;
+mod request;
 pub mod vf;
 
 use std::fmt;
 use std::path::PathBuf;
 
 use netlink_packet_core::{NLA_HEADER_SIZE, NLM_F_DUMP, NlasIterator};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage};
 use nix::errno::Errno;
 
@@ -24,6 +24,7 @@ use super::netns::NetnsError;
 pub use address::{Route, add_address, add_route, addresses};
 pub use moving::move_to;
 pub use name::{BadName, LinkName};
+use request::Request;
 
 /// Bytes of `struct ifinfomsg`, which every message about a link opens with.
 const HEADER: usize = 16;
@@ -146,14 +147,14 @@ pub fn list(netlink: &mut Netlink) -> Result<Vec<Link>, LinkError> {
 /// Changes a link, in this order: address, MTU, name, up or down (`do_setlink`). What stands before the one that fails
 /// has been done by then.
 pub fn set(netlink: &mut Netlink, index: u32, change: &LinkChange) -> Result<(), LinkError> {
-    let outcome = netlink.request(0, change_of(index, change)).map(drop);
+    let outcome = netlink.request_raw(0, change_of(index, change)).map(drop);
     outcome.map_err(|source| {
         let doing = format!("set {change} of link {}", called(netlink, index));
         LinkError::Kernel { doing, source }
     })
 }
 
-fn change_of(index: u32, change: &LinkChange) -> RouteNetlinkMessage {
+fn change_of(index: u32, change: &LinkChange) -> Request {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
@@ -163,7 +164,7 @@ fn change_of(index: u32, change: &LinkChange) -> RouteNetlinkMessage {
         message.header.change_mask = LinkFlags::Up;
         message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
     }
-    RouteNetlinkMessage::SetLink(message)
+    Request::SetLink(message)
 }
 
 /// What a link is called in an error: its name, or its index where it has none (any more).
@@ -173,14 +174,14 @@ fn called(netlink: &mut Netlink, index: u32) -> String {
 }
 
 /// A question for links, without their counters; `with` names what is left out unless asked for.
-fn get(message: LinkMessage, with: &[LinkExtentMask]) -> RouteNetlinkMessage {
+fn get(message: LinkMessage, with: &[LinkExtentMask]) -> Request {
     get_with_counters(message, &[&[LinkExtentMask::SkipStats], with].concat())
 }
 
 /// Likewise, with their counters.
-fn get_with_counters(mut message: LinkMessage, with: &[LinkExtentMask]) -> RouteNetlinkMessage {
+fn get_with_counters(mut message: LinkMessage, with: &[LinkExtentMask]) -> Request {
     message.attributes.push(LinkAttribute::ExtMask(with.to_vec()));
-    RouteNetlinkMessage::GetLink(message)
+    Request::GetLink(message)
 }
 
 fn one(netlink: &mut Netlink, message: LinkMessage) -> Result<Option<Link>, NetlinkError> {

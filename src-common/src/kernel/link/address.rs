@@ -3,16 +3,16 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Parseable};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::kernel::netlink::Netlink;
+use crate::kernel::netlink::{Netlink, NetlinkError};
 
-use super::{LinkError, called};
+use super::{LinkError, Request, called};
 
 /// Gives a link an address with the length of its prefix in bits. EEXIST where it has that address.
 ///
@@ -21,7 +21,7 @@ use super::{LinkError, called};
 /// has a carrier, in which the container starts and can't bind to it; that it is nobody else's is whose job it is to
 /// give it, IPAM's.
 pub fn add_address(netlink: &mut Netlink, index: u32, address: (IpAddr, u8)) -> Result<(), LinkError> {
-    let outcome = netlink.request(NLM_F_CREATE | NLM_F_EXCL, new_address(index, address));
+    let outcome = netlink.request_raw(NLM_F_CREATE | NLM_F_EXCL, new_address(index, address));
     outcome.map(drop).map_err(|source| {
         let doing = format!("give address {}/{} to link {}", address.0, address.1, called(netlink, index));
         LinkError::Kernel { doing, source }
@@ -30,11 +30,11 @@ pub fn add_address(netlink: &mut Netlink, index: u32, address: (IpAddr, u8)) -> 
 
 /// Addresses of a link, each with the length of its prefix in bits.
 pub fn addresses(netlink: &mut Netlink, index: u32) -> Result<Vec<(IpAddr, u8)>, LinkError> {
-    let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let failed = |source| LinkError::Kernel { doing: "list addresses".to_owned(), source };
+    let all = Request::GetAddress(AddressMessage::default());
+    let failed = |source: NetlinkError| LinkError::Kernel { doing: "list addresses".to_owned(), source };
     let mut addresses = Vec::new();
-    for answer in netlink.request(NLM_F_DUMP, all).map_err(failed)? {
-        let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
+    for answer in netlink.request_raw(NLM_F_DUMP, all).map_err(failed)? {
+        let message = AddressMessage::parse(&answer.payload).map_err(|error| failed(error.into()))?;
         if message.header.index != index {
             continue;
         }
@@ -52,7 +52,7 @@ pub fn addresses(netlink: &mut Netlink, index: u32) -> Result<Vec<(IpAddr, u8)>,
     Ok(addresses)
 }
 
-fn new_address(index: u32, (ip, prefix): (IpAddr, u8)) -> RouteNetlinkMessage {
+fn new_address(index: u32, (ip, prefix): (IpAddr, u8)) -> Request {
     let mut message = AddressMessage::default();
     message.header.family = family(ip);
     message.header.prefix_len = prefix;
@@ -63,7 +63,7 @@ fn new_address(index: u32, (ip, prefix): (IpAddr, u8)) -> RouteNetlinkMessage {
         IpAddr::V4(ip) => message.attributes.extend(broadcast(ip, prefix).map(AddressAttribute::Broadcast)),
         IpAddr::V6(_) => message.header.flags = AddressHeaderFlags::Nodad,
     }
-    RouteNetlinkMessage::NewAddress(message)
+    Request::NewAddress(message)
 }
 
 /// A route by a link. What is `None` is the kernel's to choose, or does not apply.
@@ -87,14 +87,14 @@ pub struct Route {
 
 /// Sends what is for a destination out of a link, which is up. EEXIST where such a route stands.
 pub fn add_route(netlink: &mut Netlink, index: u32, route: &Route) -> Result<(), LinkError> {
-    let outcome = netlink.request(NLM_F_CREATE | NLM_F_EXCL, new_route(index, route));
+    let outcome = netlink.request_raw(NLM_F_CREATE | NLM_F_EXCL, new_route(index, route));
     outcome.map(drop).map_err(|source| {
         let doing = format!("add a route to {route} by link {}", called(netlink, index));
         LinkError::Kernel { doing, source }
     })
 }
 
-fn new_route(index: u32, route: &Route) -> RouteNetlinkMessage {
+fn new_route(index: u32, route: &Route) -> Request {
     let (ip, prefix) = route.destination;
     let mut message = RouteMessage::default();
     message.header.address_family = family(ip);
@@ -116,7 +116,7 @@ fn new_route(index: u32, route: &Route) -> RouteNetlinkMessage {
     }
     // It goes before the header's, which has 8 bits.
     message.attributes.extend(route.table.map(RouteAttribute::Table));
-    RouteNetlinkMessage::NewRoute(message)
+    Request::NewRoute(message)
 }
 
 impl Route {

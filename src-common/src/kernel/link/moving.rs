@@ -2,14 +2,13 @@
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 
 use crate::error::chain;
 use crate::kernel::netlink::{Netlink, protocols};
 use crate::kernel::netns::Netns;
 
-use super::{Link, LinkChange, LinkError, LinkName, by_index, by_name, failed, set};
+use super::{Link, LinkChange, LinkError, LinkName, Request, by_index, by_name, failed, set};
 
 /// Moves a link to another namespace and gives it a name there. What comes back is the link as it is there: down, and
 /// with an index that is another one where its own was taken.
@@ -87,15 +86,15 @@ fn open(netns: &Netns) -> Result<Netlink, LinkError> {
 /// The request, from the namespace that the link is in.
 fn send(netlink: &mut Netlink, link: &Link, to: &Netns, name: &LinkName) -> Result<(), LinkError> {
     let doing = || format!("move link {} to {} as {name}", link.name, to.path().display());
-    netlink.request(0, moved(link.index, to.as_fd().as_raw_fd(), name)).map(drop).map_err(failed(doing))
+    netlink.request_raw(0, moved(link.index, to.as_fd().as_raw_fd(), name)).map(drop).map_err(failed(doing))
 }
 
-fn moved(index: u32, to: RawFd, name: &LinkName) -> RouteNetlinkMessage {
+fn moved(index: u32, to: RawFd, name: &LinkName) -> Request {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.attributes.push(LinkAttribute::NetNsFd(to));
     message.attributes.push(LinkAttribute::IfName(name.to_string()));
-    RouteNetlinkMessage::SetLink(message)
+    Request::SetLink(message)
 }
 
 #[cfg(test)]

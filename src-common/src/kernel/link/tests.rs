@@ -1,4 +1,5 @@
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NetlinkSerializable};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkInfo, Prop};
 use proptest::prelude::*;
 
@@ -12,7 +13,7 @@ pub(super) fn name(text: &str) -> LinkName {
 }
 
 /// The bytes of a request behind its netlink header.
-pub(super) fn bytes(message: &RouteNetlinkMessage) -> Vec<u8> {
+pub(super) fn bytes(message: &Request) -> Vec<u8> {
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     bytes

@@ -9,7 +9,6 @@ mod traffic;
 
 use std::fmt;
 
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     LinkAttribute, LinkMessage, LinkVfInfo, VfInfo, VfInfoLinkState, VfInfoMac, VfInfoRate, VfInfoSpoofCheck,
     VfInfoTrust, VfLinkState, VfVlan, VfVlanInfo,
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::mac::MacAddress;
 use crate::kernel::netlink::{Netlink, NetlinkError};
 
-use super::called;
+use super::{Request, called};
 
 pub use error::VfError;
 pub use read::read;
@@ -186,7 +185,7 @@ impl VfChange {
 /// The VF's own driver, or whoever drives it, may have to start anew to see a new address or VLAN.
 pub fn set(netlink: &mut Netlink, pf: u32, vf: u32, change: &VfChange) -> Result<(), VfError> {
     for (attribute, part) in change.parts(vf) {
-        let Err(error) = netlink.request(0, request(pf, part)) else { continue };
+        let Err(error) = netlink.request_raw(0, request(pf, part)) else { continue };
         let pf = called(netlink, pf);
         return Err(match error {
             NetlinkError::Refused { source, message } => {
@@ -198,11 +197,11 @@ pub fn set(netlink: &mut Netlink, pf: u32, vf: u32, change: &VfChange) -> Result
     Ok(())
 }
 
-fn request(pf: u32, part: VfInfo) -> RouteNetlinkMessage {
+fn request(pf: u32, part: VfInfo) -> Request {
     let mut message = LinkMessage::default();
     message.header.index = pf;
     message.attributes.push(LinkAttribute::VfInfoList(vec![LinkVfInfo(vec![part])]));
-    RouteNetlinkMessage::SetLink(message)
+    Request::SetLink(message)
 }
 
 impl From<VlanProtocol> for netlink_packet_route::link::VlanProtocol {

@@ -1,6 +1,7 @@
 use std::net::UdpSocket;
 
 use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 
 use super::super::tests::{bytes, inside, up, veth};
