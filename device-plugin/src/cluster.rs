@@ -4,11 +4,15 @@
 //! Best effort. Nothing that hands devices out knows of this room: it reads the inventory like everybody else, and while
 //! the API server is away, slow or unwilling, only what it would be told is late ([`server`]).
 
+mod access;
+mod connection;
 mod events;
 mod health;
 mod holders;
+mod kubeconfig;
 mod labels;
 mod note;
+mod objects;
 mod server;
 mod uninstalled;
 
@@ -84,10 +88,30 @@ impl FromStr for ObjectName {
 /// How the API server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// By what a pod is given: the environment has the address, a mount the token and the CA.
-    ServiceAccount,
+    /// By what a pod is given.
+    ServiceAccount(ServiceAccount),
     /// By kubeconfig files, of which earlier ones win.
     Kubeconfig(Vec<PathBuf>),
+}
+
+/// What a pod is given to reach the API server: the environment has its address, a mount the token and the CA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// [`ServiceAccount::HOST`] of the environment, if it is set.
+    pub host: Option<String>,
+    /// [`ServiceAccount::PORT`] likewise.
+    pub port: Option<String>,
+    /// Where the mount is: `ca.crt` and `token`.
+    pub folder: PathBuf,
+}
+
+impl ServiceAccount {
+    /// The variable that has the API server's host.
+    pub const HOST: &str = "KUBERNETES_SERVICE_HOST";
+    /// The one that has its port.
+    pub const PORT: &str = "KUBERNETES_SERVICE_PORT";
+    /// Where a pod has the mount.
+    pub const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 }
 
 impl NodeName {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use doorbell_common::subdevice::DeviceId;
 #[cfg(feature = "kube")]
-use doorbell_device_plugin::cluster::{Cluster, NodeName, ObjectName, Reach};
+use doorbell_device_plugin::cluster::{Cluster, NodeName, ObjectName, Reach, ServiceAccount};
 use doorbell_device_plugin::config::ResourcePrefix;
 use doorbell_device_plugin::http::HttpAddress;
 use doorbell_device_plugin::logs::LogFormat;
@@ -197,8 +197,14 @@ impl ApiServer {
         // Files with colons between them, as kubectl takes them; empty is none.
         let files = self.kubeconfig.unwrap_or_default();
         let files: Vec<_> = env::split_paths(&files).filter(|file| !file.as_os_str().is_empty()).collect();
-        if files.is_empty() { Reach::ServiceAccount } else { Reach::Kubeconfig(files) }
+        if files.is_empty() { Reach::ServiceAccount(service_account()) } else { Reach::Kubeconfig(files) }
     }
+}
+
+#[cfg(feature = "kube")]
+fn service_account() -> ServiceAccount {
+    let (host, port) = (env::var(ServiceAccount::HOST).ok(), env::var(ServiceAccount::PORT).ok());
+    ServiceAccount { host, port, folder: ServiceAccount::FOLDER.into() }
 }
 
 #[cfg(feature = "kube")]
@@ -229,7 +235,7 @@ mod tests {
         assert_eq!((cluster.node.as_str(), cluster.events, cluster.labels), ("a", true, false));
         assert_eq!(cluster.reach, Reach::Kubeconfig(vec!["a".into(), "b".into()]));
         let cluster = told("", &["--node-name", "a", "--node-labels"]).unwrap().unwrap();
-        assert_eq!(cluster.reach, Reach::ServiceAccount);
+        assert!(matches!(cluster.reach, Reach::ServiceAccount(_)));
     }
 
     #[test]

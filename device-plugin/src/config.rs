@@ -249,7 +249,7 @@ fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
 }
 
 /// The parser's message on one line, without the place, which stands in front already.
-fn message(error: &serde_saphyr::Error) -> String {
+pub(crate) fn message(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let text = text.split('\n').next().unwrap_or_default();
     let end = text.rfind(" at line ").unwrap_or(text.len());

@@ -8,10 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use doorbell_common::host::Host;
-use k8s_openapi::api::core::v1 as core;
-use kube::Api;
-use kube::api::PostParams;
-use kube::core::Status;
+use serde::de::IgnoredAny;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
@@ -19,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::NodeName;
+use super::connection::Question;
 use super::health;
 use super::holders::{Holders, Told};
 use super::note::{About, Note, Numbers};
+use super::objects::{Partial, Status};
 use super::server::Server;
 use crate::inventory::Inventory;
 use crate::tasks::together;
@@ -97,11 +96,11 @@ async fn one(node: &NodeName, server: &mut Server, note: &Note) -> Result<(), Bo
     let uid = match note.about() {
         About::Node => None,
         About::Pod(pod) => {
-            let asked = server.ask(|client| {
-                let pods = Api::<core::Pod>::namespaced(client, &pod.namespace);
-                async move { pods.get_metadata_opt(&pod.name).await }
-            });
-            let Some(found) = asked.await? else { return Ok(()) };
+            let path = format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name);
+            let found: Partial = match server.ask(&Question::metadata(path)).await {
+                Err(status) if status.is("NotFound", 404) => return Ok(()),
+                found => found?,
+            };
             // Made since: one of the same name that never had the device.
             if found.metadata.creation_timestamp.is_some_and(|made| made > note.at()) {
                 return Ok(());
@@ -109,19 +108,18 @@ async fn one(node: &NodeName, server: &mut Server, note: &Note) -> Result<(), Bo
             found.metadata.uid
         }
     };
-    let event = note.event(node, uid);
-    let made = server.ask(|client| {
-        let events = Api::<core::Event>::namespaced(client, note.namespace());
-        let event = &event;
-        async move { events.create(&PostParams::default(), event).await.map(drop) }
-    });
-    match made.await {
+    let path = format!("/api/v1/namespaces/{}/events", note.namespace());
+    let made = server.ask::<IgnoredAny>(&Question::create(path, &note.event(node, uid))).await;
+    match made {
         // It was made by a try whose answer was lost.
-        Err(status) if status.is_already_exists() => Ok(()),
+        Err(status) if status.reason == "AlreadyExists" => Ok(()),
         // Nor is a pod left where its namespace goes.
-        Err(status) if *note.about() != About::Node && (status.is_not_found() || status.is_forbidden()) => {
+        Err(status)
+            if *note.about() != About::Node
+                && (status.is("NotFound", 404) || status.is("Forbidden", 403)) =>
+        {
             Ok(())
         }
-        made => made,
+        made => made.map(drop),
     }
 }

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{Patch, PatchParams};
-use kube::core::{ObjectMeta, PartialObjectMetaExt, Status};
-use kube::{Api, Client};
+use serde::de::IgnoredAny;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::connection::Question;
+use super::objects::{NodeLabels, Partial, Status};
 use super::server::Server;
 use super::{NAME, NodeName};
 use crate::inventory::{Inventory, Pool};
@@ -45,7 +44,7 @@ async fn rounds(
     let (mut applied, mut refused) = (None, false);
     loop {
         let labels = of(&inventory.borrow_and_update());
-        let again = match server.ask(|client| apply(client, &node, &labels)).await {
+        let again = match apply(&mut server, &node, &labels).await {
             Ok(()) => {
                 if applied.as_ref() != Some(&labels) {
                     info!(node = %node, labels = labels.len(), "the node is labelled");
@@ -103,16 +102,13 @@ fn of_pool(called: &str, pool: &Pool) -> Vec<(String, String)> {
 
 /// Ours are these, and no others.
 async fn apply(
-    client: Client,
+    server: &mut Server,
     node: &NodeName,
     labels: &BTreeMap<String, String>,
-) -> Result<(), kube::Error> {
-    let nodes = Api::<Node>::all(client);
+) -> Result<(), Box<Status>> {
+    let path = format!("/api/v1/nodes/{node}");
     // To apply is to make what is not there: with its uid, a node that is not stays so (Conflict).
-    let uid = nodes.get_metadata(node.as_str()).await?.metadata.uid;
-    let name = Some(node.to_string());
-    let meta = ObjectMeta { name, uid, labels: Some(labels.clone()), ..ObjectMeta::default() };
-    let params = PatchParams::apply(NAME).force();
-    nodes.patch_metadata(node.as_str(), &params, &Patch::Apply(meta.into_request_partial::<Node>())).await?;
-    Ok(())
+    let found: Partial = server.ask(&Question::metadata(path.clone())).await?;
+    let labels = NodeLabels::of(node, found.metadata.uid.as_deref(), labels);
+    server.ask::<IgnoredAny>(&Question::apply(&path, NAME, &labels)).await.map(drop)
 }

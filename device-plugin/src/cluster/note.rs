@@ -3,11 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use doorbell_common::claim::Pod;
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use super::health::Change;
+use super::objects::{Event, EventMetadata, EventSource, ObjectReference};
 use super::{NAME, NodeName};
 
 /// What events of a node are in: the object itself is in no namespace (the API server's `ValidateEvent`).
@@ -65,9 +64,9 @@ impl Note {
     }
 
     /// When it happened.
-    pub(super) fn at(&self) -> Time {
+    pub(super) fn at(&self) -> Timestamp {
         let seconds = i64::try_from(self.number / 1_000_000_000).unwrap_or_default();
-        Time(Timestamp::from_second(seconds).unwrap_or_default())
+        Timestamp::from_second(seconds).unwrap_or_default()
     }
 
     /// The namespace that the event is in.
@@ -97,30 +96,28 @@ impl Note {
             Some(_) => ("Warning", "DeviceUnhealthy"),
             None => ("Normal", "DeviceHealthy"),
         };
+        let at = self.at().to_string();
         Event {
-            metadata: ObjectMeta {
-                name: Some(format!("{stem}{suffix}")),
-                namespace: Some(self.namespace().to_owned()),
-                ..ObjectMeta::default()
+            metadata: EventMetadata {
+                name: format!("{stem}{suffix}"),
+                namespace: self.namespace().to_owned(),
             },
             involved_object: ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some(kind.to_owned()),
-                name: Some(name.to_owned()),
+                api_version: "v1",
+                kind,
+                name: name.to_owned(),
                 namespace,
                 uid,
-                ..ObjectReference::default()
             },
-            type_: Some(kind_of_event.to_owned()),
-            reason: Some(reason.to_owned()),
-            message: Some(self.message()),
-            count: Some(1),
-            first_timestamp: Some(self.at()),
-            last_timestamp: Some(self.at()),
-            source: Some(EventSource { component: Some(NAME.to_owned()), host: Some(node.to_string()) }),
-            reporting_component: Some(NAME.to_owned()),
-            reporting_instance: Some(node.to_string()),
-            ..Event::default()
+            kind: kind_of_event,
+            reason,
+            message: self.message(),
+            count: 1,
+            first_timestamp: at.clone(),
+            last_timestamp: at,
+            source: EventSource { component: NAME, host: node.to_string() },
+            reporting_component: NAME,
+            reporting_instance: node.to_string(),
         }
     }
 
@@ -153,8 +150,8 @@ mod tests {
         let notes = Note::all(&change(&"ä".repeat(MESSAGE)), &[pod], &mut Numbers::default());
         for note in notes {
             let event = note.event(&"node".parse().unwrap(), None);
-            assert!(event.message.unwrap().len() <= MESSAGE);
-            assert!(event.metadata.name.unwrap().len() <= NAME_LENGTH);
+            assert!(event.message.len() <= MESSAGE);
+            assert!(event.metadata.name.len() <= NAME_LENGTH);
         }
     }
 

@@ -2,20 +2,18 @@
 //! when that is over, and none in between.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use doorbell_common::error::chain;
-use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::core::Status;
-use kube::core::response::StatusDetails;
-use kube::{Client, Config};
+use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
-use tracing::instrument::WithSubscriber;
-use tracing::subscriber::NoSubscriber;
 use tracing::{info, warn};
 
 use super::Reach;
+use super::access::{Access, AccessError};
+use super::connection::{Connection, ConnectionError, Question};
+use super::kubeconfig::{self, KubeconfigError};
+use super::objects::{Status, StatusDetails};
 
 /// For one request, connecting included.
 const ANSWER_FOR: Duration = Duration::from_secs(5);
@@ -28,7 +26,7 @@ pub(super) struct Server {
     reach: Reach,
     /// What waits while it does not answer.
     what: &'static str,
-    client: Option<Client>,
+    connection: Option<Connection>,
 }
 
 /// Why there was no answer.
@@ -39,10 +37,13 @@ pub(super) enum Failure {
     Kubeconfig(#[from] KubeconfigError),
     /// This is no pod with a service account.
     #[error("find the service account")]
-    ServiceAccount(#[from] InClusterError),
-    /// The API server can't be reached, or what it says is no answer.
+    ServiceAccount(#[from] AccessError),
+    /// The API server can't be reached.
     #[error("ask the API server")]
-    Api(#[source] kube::Error),
+    Connection(#[from] ConnectionError),
+    /// What it says is no answer.
+    #[error("understand the API server")]
+    Answer(#[from] serde_json::Error),
     /// The API server answers that it does not do that.
     #[error("the API server answers {} {}: {}", .0.code, .0.reason, .0.message)]
     Refused(Box<Status>),
@@ -53,18 +54,15 @@ pub(super) enum Failure {
 
 impl Server {
     pub(super) fn new(reach: Reach, what: &'static str) -> Self {
-        Self { reach, what, client: None }
+        Self { reach, what, connection: None }
     }
 
     /// Asks until there is an answer, which may be that the request is wrong.
-    pub(super) async fn ask<T, F>(&mut self, request: impl Fn(Client) -> F) -> Result<T, Box<Status>>
-    where
-        F: Future<Output = Result<T, kube::Error>>,
-    {
+    pub(super) async fn ask<T: DeserializeOwned>(&mut self, question: &Question) -> Result<T, Box<Status>> {
         let mut pause = FIRST_PAUSE;
         let mut in_trouble = false;
         let answer = loop {
-            match self.once(&request).await {
+            match self.once(question).await {
                 Ok(answer) => break Ok(answer),
                 Err(Failure::Refused(status)) if is_final(&status) => break Err(status),
                 Err(failure) if !in_trouble => {
@@ -83,70 +81,31 @@ impl Server {
     }
 
     /// Asks once.
-    pub(super) async fn once<T, F>(&mut self, request: impl Fn(Client) -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, kube::Error>>,
-    {
+    pub(super) async fn once<T: DeserializeOwned>(&mut self, question: &Question) -> Result<T, Failure> {
+        // After a failure the next try connects anew, as the files say then: an address or a token may be another.
+        let open = self.connection.take().filter(Connection::is_open);
         let asking = async {
-            let client = match &self.client {
-                Some(client) => client.clone(),
-                None => self.reach.client().await?,
+            let mut connection = match open {
+                Some(connection) => connection,
+                None => Connection::open(self.reach.access()?).await?,
             };
-            let answer = request(client.clone()).await;
-            Ok((client, answer.map_err(Failure::from)?))
+            let answer = connection.ask(question).await?;
+            let answer = answer.map_err(|status| Failure::Refused(Box::new(status)))?;
+            Ok((connection, serde_json::from_slice(&answer)?))
         };
-        // kube logs each failure as an error by itself: it is told here, and once.
-        let asking = asking.with_subscriber(NoSubscriber::default());
-        match timeout(ANSWER_FOR, asking).await.unwrap_or(Err(Failure::Slow)) {
-            Ok((client, answer)) => {
-                self.client = Some(client);
-                Ok(answer)
-            }
-            Err(failure) => {
-                // The next try connects anew, as the files say then: an address or a token may be another.
-                self.client = None;
-                Err(failure)
-            }
-        }
-    }
-}
-
-impl From<kube::Error> for Failure {
-    fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => Self::Refused(status),
-            error => Self::Api(error),
-        }
+        let (connection, answer) = timeout(ANSWER_FOR, asking).await.unwrap_or(Err(Failure::Slow))?;
+        self.connection = Some(connection);
+        Ok(answer)
     }
 }
 
 impl Reach {
-    async fn client(&self) -> Result<Client, Failure> {
-        let mut config = match self {
-            Self::ServiceAccount => Config::incluster()?,
-            Self::Kubeconfig(files) => from_kubeconfig(files).await?,
-        };
-        // Tries, and how long they take, are told here.
-        config.default_retry = false;
-        // Where it was said before, this changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Client::try_from(config).map_err(Failure::from)
+    fn access(&self) -> Result<Access, Failure> {
+        Ok(match self {
+            Self::ServiceAccount(account) => Access::of_pod(account)?,
+            Self::Kubeconfig(files) => kubeconfig::access(files)?,
+        })
     }
-}
-
-async fn from_kubeconfig(files: &[PathBuf]) -> Result<Config, KubeconfigError> {
-    let mut merged = Kubeconfig::default();
-    for file in files {
-        merged = merged.merge(Kubeconfig::read_from(file)?)?;
-    }
-    let clusters = merged.clusters.iter().filter_map(|named| named.cluster.as_ref());
-    let is_proxied = clusters.filter_map(|cluster| cluster.proxy_url.as_ref()).count() > 0;
-    let mut config = Config::from_custom_kubeconfig(merged, &KubeConfigOptions::default()).await?;
-    if !is_proxied {
-        // Else it is one that the environment has for who reaches the world, and refused: proxies are a feature of kube's.
-        config.proxy_url = None;
-    }
-    Ok(config)
 }
 
 /// Whether another try would be answered the same. What may be forbidden may be allowed a moment later: the role comes

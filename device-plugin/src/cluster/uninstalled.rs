@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::DaemonSet;
-use kube::Api;
-use kube::core::Status;
-use kube::core::response::{StatusDetails, reason};
 use tokio::time::{sleep, timeout};
 
+use super::connection::Question;
+use super::objects::{Partial, Status, StatusDetails};
 use super::server::{Failure, Server};
 use super::{ObjectName, Reach};
 
@@ -22,13 +20,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn is_uninstalled(reach: &Reach, set: &ObjectName, within: Duration) -> bool {
     let ObjectName { namespace, name } = set;
     let mut server = Server::new(reach.clone(), "nothing");
+    let question = Question::metadata(format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"));
     let asking = async {
         loop {
-            let asked = server.once(|client| {
-                let sets = Api::<DaemonSet>::namespaced(client, namespace);
-                async move { sets.get_metadata(name).await }
-            });
-            match asked.await {
+            match server.once::<Partial>(&question).await {
                 Ok(set) => return set.metadata.deletion_timestamp.is_some(),
                 Err(Failure::Refused(status)) if says_it_is_gone(&status, name) => return true,
                 Err(_) => sleep(PAUSE).await,
@@ -43,8 +38,8 @@ pub async fn is_uninstalled(reach: &Reach, set: &ObjectName, within: Duration) -
 fn says_it_is_gone(status: &Status, name: &str) -> bool {
     let is_it = |details: &StatusDetails| details.kind == "daemonsets" && details.name == name;
     match status.code {
-        404 => status.reason == reason::NOT_FOUND && status.details.as_ref().is_some_and(is_it),
-        401 => status.reason == reason::UNAUTHORIZED,
+        404 => status.reason == "NotFound" && status.details.as_ref().is_some_and(is_it),
+        401 => status.reason == "Unauthorized",
         _ => false,
     }
 }

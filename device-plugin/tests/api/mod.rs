@@ -1,11 +1,12 @@
 //! An API server double over HTTP, as its API is documented: what is asked of pods, nodes and DaemonSets, the metadata of
 //! objects where that is asked for, events with the checks of `ValidateEvent`, labels by server-side apply. It asks for a
-//! token, and can be away, in a mood, or take its time.
+//! token, can be away, in a mood, or take its time, and speaks TLS where it is told to.
 
 // Each test program uses its part; helpers of tests are tests.
 #![allow(dead_code, clippy::unwrap_used)]
 
 mod objects;
+mod tls;
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -20,15 +21,16 @@ use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub(crate) use objects::Objects;
+pub(crate) use tls::{Authority, Signed};
 
 const WITHIN: Duration = Duration::from_secs(30);
-const TOKEN: &str = "of-the-service-account";
+pub(crate) const TOKEN: &str = "of-the-service-account";
 
 /// An API server that answers.
 pub(crate) struct Api {
@@ -96,6 +98,21 @@ impl Api {
         Away::new().comes(objects)
     }
 
+    /// One that speaks TLS, with a certificate of its own; it asks for one of `clients` where that is given.
+    pub(crate) async fn over_tls(objects: Objects, own: &Signed, clients: Option<&Authority>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let known: Known = Arc::new(watch::Sender::new(objects));
+        let app = Router::new().fallback(answer).with_state(Arc::clone(&known));
+        let listener = tls::Listener::new(listener, own, clients);
+        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { folder: tempfile::tempdir().unwrap(), address, known, task }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
     }
@@ -136,13 +153,13 @@ impl Drop for Api {
 
 async fn answer(State(known): State<Known>, request: Request<Body>) -> Response {
     known.send_modify(|objects| objects.requests += 1);
-    let mood = known.borrow().mood;
+    let (mood, bearer) = (known.borrow().mood, format!("Bearer {}", known.borrow().token));
     let path = request.uri().path().to_owned();
     let token = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let answer = match mood {
         Mood::Hangs => pending().await,
         Mood::Answers(code) => Err((code, "as it was told")),
-        Mood::Well if token != Some(&format!("Bearer {TOKEN}")) => Err((401, "Unauthorized")),
+        Mood::Well if token != Some(&bearer) => Err((401, "Unauthorized")),
         Mood::Well => {
             let (parts, body) = request.into_parts();
             let body = to_bytes(body, 1 << 20).await.unwrap();

@@ -6,12 +6,12 @@ use axum::http::request::Parts;
 use axum::http::{Method, header};
 use serde_json::{Value, json};
 
-use super::Mood;
+use super::{Mood, TOKEN};
 
 /// Status code and body, or status code and message.
 type Answer = Result<(u16, Value), (u16, &'static str)>;
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Objects {
     /// Uid and time of creation of pods, by namespace and name.
     pub(crate) pods: BTreeMap<(String, String), (String, String)>,
@@ -23,9 +23,27 @@ pub(crate) struct Objects {
     /// Labels by their managers.
     owned: BTreeMap<String, BTreeSet<String>>,
     pub(crate) mood: Mood,
+    /// What a request is to have.
+    pub(crate) token: String,
     pub(crate) requests: usize,
     /// Labels were applied so often.
     pub(crate) applied: usize,
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self {
+            pods: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            daemon_sets: BTreeMap::new(),
+            events: Vec::new(),
+            owned: BTreeMap::new(),
+            mood: Mood::default(),
+            token: TOKEN.to_owned(),
+            requests: 0,
+            applied: 0,
+        }
+    }
 }
 
 impl Objects {
