@@ -1,7 +1,6 @@
 //! The one question to the kubelet: which devices does this pod hold? The only asynchronous corner of this program,
 //! entered here and left.
 
-use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -9,11 +8,11 @@ use doorbell_common::claim::Pod;
 use doorbell_common::error::chain;
 use doorbell_common::formats::cni::code;
 use doorbell_common::host::Host;
+use doorbell_common::kubelet::Connection;
 use doorbell_common::kubelet::podresources::pod_resources_lister_client::PodResourcesListerClient;
 use doorbell_common::kubelet::podresources::{
     ANSWER_SIZE, GetPodResourcesRequest, ListPodResourcesRequest, PodResources, SOCKET,
 };
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::failure::Failure;
@@ -61,15 +60,9 @@ pub fn reachable(host: &Host) -> Result<(), Failure> {
 }
 
 async fn ask(host: &Host, pod: &Pod) -> Result<Option<PodResources>, String> {
-    let connect = || async {
-        let endpoint = Endpoint::from_shared(format!("unix://{}", host.path(SOCKET).display()))?;
-        endpoint.connect().await
-    };
-    let channel = connect()
-        .await
-        // tonic's own text is `transport error` for all that can happen.
-        .map_err(|error| format!("connect to {SOCKET}: {}", chain(error.source().unwrap_or(&error))))?;
-    let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(ANSWER_SIZE);
+    let connection = Connection::open(&host.path(SOCKET)).await;
+    let connection = connection.map_err(|error| format!("connect to {SOCKET}: {}", chain(&error)))?;
+    let mut client = PodResourcesListerClient::new(connection).max_decoding_message_size(ANSWER_SIZE);
     let mut pods = loop {
         match once(&mut client, pod).await {
             Err(status) if status.code() == Code::ResourceExhausted => tokio::time::sleep(pause()).await,
@@ -87,7 +80,7 @@ async fn ask(host: &Host, pod: &Pod) -> Result<Option<PodResources>, String> {
 /// The kubelet's entries of that name: Get answers for one pod, and NotFound says that it holds nothing. A kubelet that
 /// has Get switched off says Unknown, an old one Unimplemented; there List serves.
 async fn once(
-    client: &mut PodResourcesListerClient<Channel>,
+    client: &mut PodResourcesListerClient<Connection>,
     pod: &Pod,
 ) -> Result<Vec<PodResources>, Status> {
     let request = GetPodResourcesRequest { pod_name: pod.name.clone(), pod_namespace: pod.namespace.clone() };

@@ -2,15 +2,14 @@
 //! and when somebody has a device open who has no claim to it.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::time::Duration;
 
 use doorbell_common::error::chain;
 use doorbell_common::host::Host;
+use doorbell_common::kubelet::Connection;
 use doorbell_common::kubelet::podresources::pod_resources_lister_client::PodResourcesListerClient;
 use doorbell_common::kubelet::podresources::{ANSWER_SIZE, ListPodResourcesRequest, PodResources, SOCKET};
 use tokio::time::timeout;
-use tonic::transport::Endpoint;
 
 use crate::prepare::Allocated;
 
@@ -29,14 +28,9 @@ pub async fn pods(host: &Host) -> Result<Vec<PodResources>, String> {
 }
 
 async fn list(host: &Host) -> Result<Vec<PodResources>, String> {
-    // tonic's own text is `transport error` for all that can happen.
-    let failed = |error: tonic::transport::Error| {
-        format!("connect to {SOCKET}: {}", chain(error.source().unwrap_or(&error)))
-    };
-    let endpoint =
-        Endpoint::from_shared(format!("unix://{}", host.path(SOCKET).display())).map_err(failed)?;
-    let channel = endpoint.connect().await.map_err(failed)?;
-    let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(ANSWER_SIZE);
+    let connection = Connection::open(&host.path(SOCKET)).await;
+    let connection = connection.map_err(|error| format!("connect to {SOCKET}: {}", chain(&error)))?;
+    let mut client = PodResourcesListerClient::new(connection).max_decoding_message_size(ANSWER_SIZE);
     let answer = client.list(ListPodResourcesRequest {}).await;
     let answer = answer.map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
     Ok(answer.into_inner().pod_resources)

@@ -2,6 +2,10 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 
+mod connection;
+
+pub use connection::{Connection, ConnectionError};
+
 /// Device plugin API v1beta1: Registration (the kubelet serves) and DevicePlugin (a plugin serves).
 pub mod deviceplugin {
     tonic::include_proto!("v1beta1");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use doorbell_common::host::Host;
+use doorbell_common::kubelet::Connection;
 use doorbell_common::kubelet::deviceplugin::device_plugin_server::DevicePluginServer;
 use doorbell_common::kubelet::deviceplugin::registration_client::RegistrationClient;
 use doorbell_common::kubelet::deviceplugin::{self, KUBELET_SOCKET, RegisterRequest};
@@ -19,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::Server;
 use tracing::{info, warn};
 
 use super::socket::Socket;
@@ -175,14 +176,14 @@ impl ServedPool {
 
     async fn register(&self) -> Result<()> {
         let socket = self.host.path(deviceplugin::FOLDER).join(KUBELET_SOCKET);
-        let channel = Endpoint::from_shared(format!("unix://{}", socket.display()))?.connect().await?;
+        let connection = Connection::open(&socket).await?;
         let request = RegisterRequest {
             version: deviceplugin::VERSION.to_owned(),
             endpoint: self.endpoint(),
             resource_name: self.resource.clone(),
             options: Some(OPTIONS),
         };
-        RegistrationClient::new(channel).register(request).await?;
+        RegistrationClient::new(connection).register(request).await?;
         Ok(())
     }
 
