@@ -8,6 +8,7 @@ mod log_level;
 mod names;
 mod node;
 mod pf;
+mod place;
 mod pool;
 mod prepare;
 mod resource_list;
@@ -58,7 +59,7 @@ pub struct Config {
     pub pools: Vec<Pool>,
 }
 
-/// The file as it is written: pools keep their lines until their names are compared.
+/// The file as it is written.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
@@ -152,8 +153,7 @@ impl Config {
             let mut track = serde_path_to_error::Track::new();
             let parsed = File::deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track));
             if parsed.is_err() {
-                // `Spanned` shows in the path as a field of its own.
-                field = track.path().to_string().replace(".value", "");
+                field = track.path().to_string();
             }
             parsed
         });
@@ -165,11 +165,11 @@ impl Config {
 
         let mut pools: Vec<Pool> = Vec::new();
         for (index, fields) in fields.into_iter().enumerate() {
-            let pool = fields.checked(&resource_prefix, &pools, cdi).map_err(
-                |Contradiction { line, field, message }| {
-                    invalid(line, format!("pools[{index}].{field}"), message)
-                },
-            )?;
+            let pool = fields.checked(&resource_prefix, &pools, cdi);
+            let pool = pool.map_err(|Contradiction { field, message }| {
+                let field = format!("pools[{index}].{field}");
+                invalid(place::line(text, &field), field, message)
+            })?;
             pools.push(pool);
         }
         Ok(Self { resource_prefix, cdi, containerd_config, registration, log_level, pools })

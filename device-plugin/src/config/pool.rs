@@ -5,7 +5,6 @@ mod against;
 use doorbell_common::subdevice::Access;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_saphyr::Spanned;
 
 use super::node::{NodeMode, NodeOwner};
 use super::runtime::RuntimeName;
@@ -51,44 +50,43 @@ pub struct Pool {
 }
 
 /// One extended resource and the sub-devices behind it.
-// As it is written: fields that others contradict keep their lines.
+// As it is written.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct PoolFields {
-    #[schemars(with = "PoolName")]
-    name: Spanned<PoolName>,
+    name: PoolName,
     #[serde(default)]
     #[schemars(with = "ResourceName")]
-    resource: Option<Spanned<ResourceName>>,
+    resource: Option<ResourceName>,
     #[schemars(with = "form::Access")]
-    access: Spanned<Access>,
+    access: Access,
     /// Container runtime of the pool's pods.
     #[serde(default)]
     runtime: RuntimeName,
     #[serde(default)]
     #[schemars(with = "Kata")]
-    kata: Option<Spanned<Kata>>,
+    kata: Option<Kata>,
     #[schemars(with = "Selection")]
-    select: Spanned<SelectionFields>,
+    select: SelectionFields,
     #[serde(default)]
     #[schemars(with = "Prepare")]
-    prepare: Option<Spanned<Prepare>>,
+    prepare: Option<Prepare>,
     #[serde(default)]
     iommufd: Iommufd,
     /// Whether a container is started only with devices that the CNI plugin has wired; always so where the pod gets nothing
     /// but a network interface.
     #[serde(default)]
     #[schemars(with = "bool")]
-    require_cni: Option<Spanned<bool>>,
+    require_cni: Option<bool>,
     #[serde(default)]
     allocation: AllocationPolicy,
     #[serde(default)]
     #[schemars(with = "NodeMode")]
-    node_mode: Option<Spanned<NodeMode>>,
+    node_mode: Option<NodeMode>,
     /// Who owns the device nodes in the container.
     #[serde(default)]
     #[schemars(with = "NodeOwner")]
-    node_owner: Option<Spanned<NodeOwner>>,
+    node_owner: Option<NodeOwner>,
     #[serde(default)]
     pf_link_down: PfLinkDown,
     /// Whether the kubelet is not told of the devices' NUMA nodes.
@@ -97,7 +95,7 @@ pub(super) struct PoolFields {
     /// Whether a pod gets `/dev/vhost-net` and `/dev/net/tun` beside its devices.
     #[serde(default)]
     #[schemars(with = "bool")]
-    vhost_net: Option<Spanned<bool>>,
+    vhost_net: Option<bool>,
     #[serde(default)]
     additional_info: AdditionalInfo,
 }
@@ -126,7 +124,6 @@ pub enum PfLinkDown {
 
 /// What makes no sense beside the rest of the file.
 pub(super) struct Contradiction {
-    pub(super) line: u64,
     /// Path of the field, within the pool.
     pub(super) field: String,
     pub(super) message: String,
@@ -154,21 +151,19 @@ impl PoolFields {
         self.resource_against(prefix, before)?;
         self.against(before, cdi)?;
         let Self { node_mode, node_owner, .. } = &self;
-        let owner = node_owner.as_ref().map(|owner| owner.value);
         let node = NodePermissions {
-            mode: node_mode.as_ref().map(|mode| mode.value.0),
-            uid: owner.and_then(|owner| owner.uid),
-            gid: owner.and_then(|owner| owner.gid),
+            mode: node_mode.as_ref().map(|mode| mode.0),
+            uid: node_owner.as_ref().and_then(|owner| owner.uid),
+            gid: node_owner.as_ref().and_then(|owner| owner.gid),
         };
         let runtime = self.runtime();
         let Self { name, resource, access, select, prepare, iommufd, require_cni, allocation, .. } = self;
         let Self { pf_link_down, exclude_topology, vhost_net, additional_info, .. } = self;
-        let (name, access, select) = (name.value, access.value, select.value.into_selection());
-        let prepare = prepare.map(|prepare| prepare.value);
-        let require_cni = require_cni.map_or(access.is_netdev(), |require_cni| require_cni.value);
+        let select = select.into_selection();
+        let require_cni = require_cni.unwrap_or(access.is_netdev());
         Ok(Pool {
             name,
-            resource: resource.map(|resource| resource.value),
+            resource,
             access,
             runtime,
             select,
@@ -179,7 +174,7 @@ impl PoolFields {
             node,
             pf_link_down,
             exclude_topology,
-            vhost_net: vhost_net.is_some_and(|vhost_net| vhost_net.value),
+            vhost_net: vhost_net.unwrap_or_default(),
             additional_info,
         })
     }
@@ -187,9 +182,7 @@ impl PoolFields {
     fn runtime(&self) -> Runtime {
         match self.runtime {
             RuntimeName::Runc => Runtime::Runc,
-            RuntimeName::Kata => {
-                Runtime::Kata(self.kata.as_ref().map(|kata| kata.value.clone()).unwrap_or_default())
-            }
+            RuntimeName::Kata => Runtime::Kata(self.kata.clone().unwrap_or_default()),
         }
     }
 }

@@ -16,7 +16,8 @@ use std::fmt;
 use serde::de::IgnoredAny;
 
 use self::resource::Names;
-use self::tree::{At, Findings, Node};
+use self::tree::{At, Findings};
+pub(super) use self::tree::{Node, Tree};
 use super::{Cdi, Config, Loaded, LogLevel, Registration, ResourcePrefix};
 
 /// The prefix of resources that give none (`-resource-prefix` of their command line, by default).

@@ -5,7 +5,6 @@ use std::fmt;
 use doorbell_common::kernel::sriov::Pf;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, de};
-use serde_saphyr::Spanned;
 
 use super::{PfSelector, Select};
 
@@ -13,10 +12,10 @@ use super::{PfSelector, Select};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection(Vec<Select>);
 
-/// As it is written: an object, or a list of objects that keep their lines.
+/// As it is written: an object, or a list of objects.
 pub(super) enum SelectionFields {
     One(Box<Select>),
-    Several(Vec<Spanned<Select>>),
+    Several(Vec<Select>),
 }
 
 impl Selection {
@@ -44,16 +43,13 @@ impl Selection {
 }
 
 impl SelectionFields {
-    /// Each set with its path in the pool, and its line where it has one of its own.
-    pub(super) fn sets(&self) -> Vec<(String, Option<u64>, &Select)> {
+    /// Each set with its path in the pool.
+    pub(super) fn sets(&self) -> Vec<(String, &Select)> {
         match self {
-            Self::One(select) => vec![("select".to_owned(), None, select)],
+            Self::One(select) => vec![("select".to_owned(), select)],
             Self::Several(selects) => {
-                let set = |(index, select): (usize, &'_ Spanned<Select>)| {
-                    (format!("select[{index}]"), Some(select.referenced.line()))
-                };
-                let places = selects.iter().enumerate().map(set);
-                places.zip(selects).map(|((path, line), select)| (path, line, &select.value)).collect()
+                let set = |(index, select)| (format!("select[{index}]"), select);
+                selects.iter().enumerate().map(set).collect()
             }
         }
     }
@@ -61,7 +57,7 @@ impl SelectionFields {
     pub(super) fn into_selection(self) -> Selection {
         match self {
             Self::One(select) => Selection(vec![*select]),
-            Self::Several(selects) => Selection(selects.into_iter().map(|select| select.value).collect()),
+            Self::Several(selects) => Selection(selects),
         }
     }
 }

@@ -110,7 +110,7 @@ fn fields_that_contradict_each_other_are_refused() {
     let message = refused(&GOOD.replace("pfNames: [ens1f0#0-3]\n", "devices: ['1041']\n"));
     assert!(message.starts_with("pools.yaml:9: pools[0].prepare.numVfs: "), "{message}");
     let message = refused(&GOOD.replace("vendors: [1af4]", "drivers: [virtio-pci]"));
-    assert!(message.starts_with("pools.yaml:6: pools[0].select.drivers: "), "{message}");
+    assert!(message.starts_with("pools.yaml:7: pools[0].select.drivers: "), "{message}");
     assert!(
         Config::parse("pools.yaml", &GOOD.replace("vendors: [1af4]", "drivers: [virtio-pci, vfio-pci]"))
             .is_ok()

@@ -12,9 +12,9 @@ use serde_saphyr::Spanned;
 use super::Remark;
 
 /// A value with the line that it is on.
-pub(super) type Node = Spanned<Tree>;
+pub(in super::super) type Node = Spanned<Tree>;
 
-pub(super) enum Tree {
+pub(in super::super) enum Tree {
     Null,
     Bool(bool),
     /// Texts, and numbers as they are written.
