@@ -4,6 +4,7 @@
 //! error names the file, the line and the field: `pools.yaml:7: pools[0].select.pciAddresses[1]: `01:00` is no …`.
 
 mod info;
+mod list;
 mod log_level;
 mod names;
 mod node;

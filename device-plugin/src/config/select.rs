@@ -12,6 +12,7 @@ use doorbell_common::subdevice::{Access, ParentName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::list::texts;
 use super::schema::form;
 use super::{DriverName, PfSelector, RootDevice, VirtioType};
 
@@ -20,56 +21,56 @@ use super::{DriverName, PfSelector, RootDevice, VirtioType};
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Select {
     /// Kinds of auxiliary devices to select from, instead of VFs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub aux_types: Vec<AuxType>,
     /// Names of parents that are no VFs: simulators, mdev parents, sub-functions.
     #[schemars(with = "Vec<String>")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<ParentName>,
     /// Addresses of VFs.
     #[schemars(with = "Vec<form::Address>")]
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "BTreeSet::is_empty")]
     pub pci_addresses: BTreeSet<PciAddress>,
     /// PCI vendor ids of VFs, or of the functions that sub-functions are slices of.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub vendors: Vec<HexId>,
     /// PCI device ids of the same.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<HexId>,
     /// PCI base classes of VFs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<BaseClass>,
     /// Drivers that VFs are bound to when they are found.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub drivers: Vec<DriverName>,
     /// PFs, with numbers of VFs or sub-functions: `ens1f0`, `ens1f0#0-7,9`, `0000:01:00.0#2`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub pf_names: Vec<PfSelector>,
     /// PFs by address, with VF numbers: `0000:01:00.0#0-3`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub root_devices: Vec<RootDevice>,
     /// What the network interfaces of VFs and sub-functions are on, or of those without one their PF's.
     #[schemars(with = "Vec<form::LinkType>")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub link_types: Vec<LinkType>,
     /// Drivers on the vDPA bus, one of which the vDPA device on a VF or sub-function is bound to when it is found.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub vdpa_drivers: Vec<VdpaDriver>,
     /// ACPI indexes of VFs, where firmware numbers them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub acpi_indexes: Vec<AcpiIndex>,
     /// NUMA nodes of VFs; one without a node is on none of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub numa_nodes: Vec<u32>,
     /// Virtio device types of VFs, or that devices on other parents can be.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub virtio_types: Vec<VirtioType>,
     /// Isolation classes of VFs; one that is refused has none.
     #[schemars(with = "Vec<form::Class>")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub isolation: Vec<Class>,
     /// Doorbell verdicts of VFs; one that is refused has none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub doorbell: Vec<DoorbellVerdict>,
 }
 

@@ -124,8 +124,8 @@ fn values_that_no_selector_knows_are_named_with_their_line() {
         ("acpiIndexes: [1, eth]", "acpiIndexes[1]", "`eth` is no ACPI index"),
         ("numaNodes: [-1]", "numaNodes[0]", "invalid"),
         ("virtioTypes: [nic]", "virtioTypes[0]", "`nic` is no virtio device type"),
-        ("isolation: [iommu]", "isolation[0]", "unknown variant `iommu`, expected one of iommu-rid"),
-        ("doorbell: [shared]", "doorbell[0]", "unknown variant `shared`, expected one of exclusive"),
+        ("isolation: [iommu]", "isolation[0]", "unknown variant `iommu`, expected one of `iommu-rid`"),
+        ("doorbell: [shared]", "doorbell[0]", "unknown variant `shared`, expected one of `exclusive`"),
     ] {
         let message = refused(&GOOD.replace("vendors: [1af4]", select));
         let expected = format!("pools.yaml:7: pools[0].select.{field}: {says}");

@@ -160,7 +160,7 @@ fn values_that_prepare_does_not_know_are_named_with_their_line() {
         assert!(message.starts_with(&format!("pools.yaml:6: pools[0].prepare.{field}: {says}")), "{message}");
     }
     for (select, field, says) in [
-        ("auxTypes: [eth]", "auxTypes[0]", "unknown variant `eth`, expected one of sf"),
+        ("auxTypes: [eth]", "auxTypes[0]", "unknown variant `eth`, expected `sf`"),
         ("parents: [../mtty]", "parents[0]", "`../mtty` is no name of a parent device"),
     ] {
         let message = refused(&pool("vhost-vdpa", select, ""));
