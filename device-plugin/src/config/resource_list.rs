@@ -10,10 +10,7 @@ mod selectors;
 mod tree;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
-
-use serde::de::IgnoredAny;
 
 use self::resource::Names;
 use self::tree::{At, Findings};
@@ -36,10 +33,11 @@ pub struct Remark {
 
 /// Whether the text is such a list. One that can't be read is not, and neither is a file of ours with a field too many.
 pub(super) fn is_one(text: &str) -> bool {
-    let keys = serde_saphyr::from_str::<BTreeMap<String, IgnoredAny>>(&spaced(text));
-    keys.is_ok_and(|keys| {
-        keys.keys().any(|key| key.eq_ignore_ascii_case("resourceList")) && !keys.contains_key("apiVersion")
-    })
+    let Ok(Node { value: Tree::Map(fields), .. }) = serde_saphyr::from_str(&spaced(text)) else {
+        return false;
+    };
+    let has = |is_it: &dyn Fn(&str) -> bool| fields.iter().any(|(key, _)| is_it(&key.value));
+    has(&|key| key.eq_ignore_ascii_case("resourceList")) && !has(&|key| key == "apiVersion")
 }
 
 /// Reads the list; an error has all that can't be taken over. `prefix` is that of resources which give none.

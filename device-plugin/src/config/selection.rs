@@ -3,7 +3,7 @@
 use std::fmt;
 
 use doorbell_common::kernel::sriov::Pf;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{PfSelector, Select};
@@ -74,15 +74,41 @@ impl<'de> Deserialize<'de> for SelectionFields {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                Select::deserialize(MapAccessDeserializer::new(map))
-                    .map(|select| SelectionFields::One(Box::new(select)))
+                Set.visit_map(map).map(|select| SelectionFields::One(Box::new(select)))
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(SelectionFields::Several)
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut selects = Vec::new();
+                while let Some(select) = seq.next_element_seed(Set)? {
+                    selects.push(select);
+                }
+                Ok(SelectionFields::Several(selects))
             }
         }
 
         deserializer.deserialize_any(OneOrSeveral)
+    }
+}
+
+/// A set of selectors, alone or in a list: its many fields are in the program once.
+struct Set;
+
+impl<'de> de::DeserializeSeed<'de> for Set {
+    type Value = Select;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Select, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> de::Visitor<'de> for Set {
+    type Value = Select;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("selectors")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Select, A::Error> {
+        Select::deserialize(MapAccessDeserializer::new(map))
     }
 }
