@@ -8,7 +8,8 @@ use doorbell_common::formats::cni::code;
 use doorbell_common::host::Host;
 
 fn main() -> ExitCode {
-    let mut stdin = Vec::new();
+    // A network configuration, in one read; an empty buffer would be filled by 32 bytes, 64, 128, …
+    let mut stdin = Vec::with_capacity(8 << 10);
     let answer = std::io::stdin()
         .read_to_end(&mut stdin)
         .map_err(|error| Failure::new(code::IO, "read the network configuration from stdin").because(&error))
