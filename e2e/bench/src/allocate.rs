@@ -37,7 +37,7 @@ pub(crate) fn calls(programs: &Programs, load: Load) -> Result<Calls> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut kubelet = Kubelet::listen()?;
-            let plugin = Process::start("/plugin", &["run"], Path::new("/plugin.log"))?;
+            let plugin = Process::plugin()?;
             first(&mut kubelet, load).await?;
             let counts = [load.vfs, load.pfs, load.pools].map(|count| count.to_string());
             let mut arguments = vec!["allocate", FLOOR];

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -34,7 +33,7 @@ pub(crate) fn changes(programs: &Programs, load: Load, times: usize) -> Result<V
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut kubelet = Kubelet::listen()?;
-            let plugin = Process::start("/plugin", &["run"], Path::new("/plugin.log"))?;
+            let plugin = Process::plugin()?;
             first(&mut kubelet, load).await?;
             tokio::time::sleep(SETTLES).await;
             let uevents = Uevents::open()?;

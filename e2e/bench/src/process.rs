@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// What the chart has in the plugin's environment.
+pub const ENVIRONMENT: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "65536")];
 /// From SIGTERM to the end.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -21,11 +23,22 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program; its log goes to a file.
+    /// Starts the plugin as the chart does; its log goes to a file.
+    pub fn plugin() -> Result<Self> {
+        Self::start("/plugin", &["run"], Path::new("/plugin.log"))
+    }
+
+    /// Starts a program with the plugin's environment; its log goes to a file.
     pub fn start(program: &str, arguments: &[&str], log: &Path) -> Result<Self> {
         let log = fs::File::create(log).with_context(|| format!("create {}", log.display()))?;
         let mut command = Command::new(program);
-        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(ENVIRONMENT)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         let started = Instant::now();
         let child = command.spawn().with_context(|| format!("start {program}"))?;
         Ok(Self { child, started })

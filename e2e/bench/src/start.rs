@@ -27,8 +27,6 @@ pub(crate) struct Start {
     pub(crate) floor: Duration,
     /// Resident memory once settled, in bytes.
     pub(crate) memory: u64,
-    /// At its highest.
-    pub(crate) peak: u64,
     /// Whether what is published was there already.
     pub(crate) again: bool,
 }
@@ -59,13 +57,13 @@ fn start(load: Load, again: bool) -> Result<Start> {
     let floor = floor(load, again)?;
     runtime.block_on(async {
         let mut kubelet = Kubelet::listen()?;
-        let plugin = Process::start("/plugin", &["run"], Path::new("/plugin.log"))?;
+        let plugin = Process::plugin()?;
         let at = first(&mut kubelet, load).await?;
         let (wall, cpu) = (at - plugin.started, plugin.cpu()?);
         tokio::time::sleep(SETTLES).await;
-        let (memory, peak) = (plugin.memory("VmRSS")?, plugin.memory("VmHWM")?);
+        let memory = plugin.memory("VmRSS")?;
         plugin.stop()?;
-        Ok(Start { wall, cpu, floor, memory, peak, again })
+        Ok(Start { wall, cpu, floor, memory, again })
     })
 }
 
