@@ -50,10 +50,7 @@ impl Open {
     /// The virtio device that it is, rung by `by`.
     pub(crate) fn virtio(&self, device: &Device, by: By) -> Result<Virtio> {
         match self {
-            Self::Function(function) => {
-                ensure!(by == By::Mapped, "{} has no eventfd: a function is rung by its page", device.id);
-                Ok(Virtio::new(Pci::open(function, &device.doorbell.place()?)?))
-            }
+            Self::Function(function) => Ok(Virtio::new(Pci::open(function, &device.doorbell.place()?, by)?)),
             Self::Vhost(node) => Ok(Virtio::new(Vdpa::new(node, by))),
         }
     }

@@ -5,10 +5,12 @@
 //! own memory, rings the doorbell as the descriptor says, and answers and sends pings as raw frames. It shares no code
 //! with what wrote the descriptor, so that it is a second opinion on all of it.
 //!
-//! The library exists for its [`report`]: who starts the binary reads the same types that it writes.
+//! The library exists for its [`report`]: who starts the binary reads the same types that it writes, and tells times as it
+//! does, by their [`spread`].
 
 mod ask;
 mod attach;
+mod bench;
 mod capability;
 mod descriptor;
 mod disk;
@@ -24,11 +26,12 @@ mod queue;
 pub mod report;
 mod run;
 mod session;
+pub mod spread;
 mod station;
 mod stop;
 mod vfio;
 mod vhost;
 mod virtio;
 
-pub use options::Options;
+pub use options::{Bench, Command, Options};
 pub use run::run;

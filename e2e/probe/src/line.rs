@@ -84,6 +84,11 @@ impl Line {
         self.queue.publish(self.area.memory())
     }
 
+    /// Whether the device wants to be rung for what it is shown next.
+    pub(crate) fn awaits_ring(&self) -> bool {
+        self.queue.awaits_ring(self.area.memory())
+    }
+
     /// Rings.
     pub(crate) fn ring(&mut self) -> Result<()> {
         self.bell.ring()

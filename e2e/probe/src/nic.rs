@@ -84,6 +84,31 @@ impl Nic {
         Ok(Proof { quiet_before_ring: quiet, ring_to_used_micros: quiet.then(|| micros(rung.elapsed())) })
     }
 
+    /// Rings for sending, though there is nothing to send.
+    pub(crate) fn ring(&mut self) -> Result<()> {
+        self.tx.ring()
+    }
+
+    /// Has the device send one frame, once it is done with all others, and rings for it: how long that took, from before
+    /// the frame is in the queue until the device has used it. `None` where the device wanted no ring for it.
+    pub(crate) fn round_trip(&mut self, frame: &[u8]) -> Result<Option<Duration>> {
+        self.drain()?;
+        let awaits = self.tx.within(DEAF, |tx| Ok(tx.awaits_ring().then_some(())))?;
+        ensure!(awaits.is_some(), "the device looks at its transmit queue all the time and wants no ring");
+        let began = Instant::now();
+        ensure!(self.tx.offer(&[&NET_HEADER, frame])?, "the transmit queue has no room");
+        let wanted = self.tx.show();
+        self.tx.ring()?;
+        ensure!(
+            self.sent_within(DEAF)?,
+            "the device did not send within {} s of the doorbell",
+            DEAF.as_secs()
+        );
+        let took = began.elapsed();
+        self.frames.tx += 1;
+        Ok(wanted.then_some(took))
+    }
+
     /// Sends a frame. Waits, for a while, for room in the queue.
     pub(crate) fn send(&mut self, frame: &[u8]) -> Result<()> {
         self.tx.reclaim()?;

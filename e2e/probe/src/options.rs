@@ -1,11 +1,11 @@
 //! The command line.
 
 use std::net::Ipv4Addr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
 use crate::report::By;
 
@@ -15,14 +15,18 @@ use crate::report::By;
 /// have an event of their own. The exit code is 0 if
 /// everything that was asked for was had.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "doorbell-probe", version)]
+#[command(name = "doorbell-probe", version, args_conflicts_with_subcommands = true)]
 pub struct Options {
+    /// Something else to do with the device
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Folder of the descriptors [default: $DOORBELL_DESCRIPTORS, or /run/doorbell]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, global = true, value_name = "FOLDER")]
     pub descriptors: Option<PathBuf>,
 
     /// Id of the device to drive, where the container has several
-    #[arg(long, value_name = "ID")]
+    #[arg(long, global = true, value_name = "ID")]
     pub device: Option<String>,
 
     /// Address to answer for [default: the first IPv4 address in attachment.json]
@@ -74,7 +78,7 @@ pub struct Options {
     pub doorbell: Option<By>,
 
     /// Seconds after which everything ends, however far it got; 0 for no such bound
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, global = true, default_value_t = 60)]
     pub seconds: u64,
 
     /// Only map so many bytes for DMA, in one mapping, and tell whether that could be had
@@ -82,7 +86,7 @@ pub struct Options {
     pub map_bytes: Option<NonZeroUsize>,
 
     /// Milliseconds to wait for a device that another holder is closing
-    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    #[arg(long, global = true, value_name = "MS", default_value_t = 2000)]
     pub busy_ms: u64,
 
     /// Descriptors a queue; the device and the next lower power of two limit it
@@ -96,6 +100,36 @@ pub struct Options {
     /// File to leave the `up` line in
     #[arg(long, value_name = "FILE")]
     pub up_file: Option<PathBuf>,
+}
+
+/// What else may be done with a device.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Only measure what ringing costs: by the mapped page, by a `pwrite` on the region, and by an eventfd that another
+    /// thread reads
+    ///
+    /// Prints one `bench` event, all of it in nanoseconds. A ring is timed while the device has nothing to do: what it
+    /// costs who rings, by a store to the page, by a `pwrite` of two bytes, and by a `write` of eight to an eventfd that a
+    /// thread waits for and does no more with. A round trip is from before a frame is put into the transmit queue until
+    /// the device has used it, rung by the page, by a `pwrite`, and by an eventfd whose reader, another thread, rings by
+    /// its own mapping of the page.
+    Bench(Bench),
+}
+
+/// How often things are measured.
+#[derive(Debug, Clone, Args)]
+pub struct Bench {
+    /// Rings to time, each way
+    #[arg(long, value_name = "N", default_value = "20000")]
+    pub rings: NonZeroU32,
+
+    /// Round trips to time, each way
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub round_trips: NonZeroU32,
+
+    /// Turns that each way has, one after the other, for its share of both
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub turns: NonZeroU32,
 }
 
 impl Options {
@@ -125,6 +159,31 @@ mod tests {
         let by = |way| Options::try_parse_from(["doorbell-probe", "--doorbell", way]).map(|all| all.doorbell);
         assert_eq!(by("mapped").unwrap(), Some(By::Mapped));
         assert_eq!(by("eventfd").unwrap(), Some(By::Eventfd));
+        assert_eq!(by("pwrite").unwrap(), Some(By::Pwrite));
+        assert_eq!(by("relayed").unwrap(), Some(By::Relayed));
         assert!(by("kernel").is_err());
+    }
+
+    fn parse(line: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(["doorbell-probe"].into_iter().chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn a_bench_has_a_device_and_counts() {
+        let all =
+            parse("bench --device 0000:01:00.1 --seconds 0 --rings 7 --round-trips 3 --turns 2").unwrap();
+        assert_eq!((all.device.as_deref(), all.bound()), (Some("0000:01:00.1"), None));
+        let Some(Command::Bench(bench)) = all.command else { panic!("no bench: {all:?}") };
+        assert_eq!([bench.rings, bench.round_trips, bench.turns].map(NonZeroU32::get), [7, 3, 2]);
+    }
+
+    #[test]
+    fn a_bench_of_nothing_and_one_beside_another_use_are_refused() {
+        for line in
+            ["bench --rings 0", "bench --round-trips 0", "bench --turns 0", "--hold bench", "bench --hold"]
+        {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(parse("bench").is_ok());
     }
 }

@@ -177,6 +177,11 @@ impl Queue {
         memory.write_u16(self.layout.available + 2, self.next_available);
         // The index before the flags are read, or both sides may wait for each other (section 2.7.13.4.1).
         fence(Ordering::SeqCst);
+        self.awaits_ring(memory)
+    }
+
+    /// Whether the device wants its doorbell rung for what it is shown next.
+    pub(crate) fn awaits_ring(&self, memory: &DmaMemory) -> bool {
         memory.read_u16(self.layout.used) & USED_F_NO_NOTIFY == 0
     }
 

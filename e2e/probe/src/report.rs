@@ -1,5 +1,6 @@
 //! What the probe says on stdout: one JSON object a line, told apart by `event`.
 
+mod benched;
 mod opened;
 
 use std::fs;
@@ -15,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::memlock;
 
+pub use benched::{Benched, Rings, RoundTrips};
 pub use opened::{Disk, Found, Opened, Vdpa, Vfio};
 
 /// A line of output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
     /// The device is kept from others (`--hold`).
@@ -29,6 +31,8 @@ pub enum Event {
     Opened(Opened),
     /// The device is up, its doorbell proven, its address answers.
     Up(Up),
+    /// What ringing costs (`bench`).
+    Bench(Benched),
     /// The end, after everything that was asked for and could be had.
     Done(Done),
     /// The end, because something failed.
@@ -126,8 +130,12 @@ pub struct Done {
 pub enum By {
     /// A write to a mapped page of the device.
     Mapped,
+    /// A `pwrite` to the same place in the device's region, where it is a function: the kernel writes.
+    Pwrite,
     /// A write to an eventfd that the kernel listens to, who rings then.
     Eventfd,
+    /// A write to an eventfd that a thread of ours waits for, who writes to a mapped page then.
+    Relayed,
 }
 
 /// A doorbell; its place, as far as the descriptor has one.

@@ -10,12 +10,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::ask::ask;
 use crate::attach;
+use crate::bench::bench;
 use crate::descriptor::{self, Descriptor, Device};
 use crate::dma::DmaArea;
 use crate::line::Wish;
 use crate::memlock;
 use crate::nic::{self, Nic};
-use crate::options::Options;
+use crate::options::{Command, Options};
 use crate::report::{Done, Doorbell, Event, Held, Mapped, Opened, Ping, Rung, Up, micros};
 use crate::session::{Aim, Session};
 use crate::station::Station;
@@ -33,6 +34,11 @@ pub fn run(options: &Options, descriptors: &Path) -> Result<Option<String>> {
         stop.watch_stdin()?;
     }
     let descriptor = descriptor::find(descriptors, options.device.as_deref())?;
+    if let Some(Command::Bench(wish)) = &options.command {
+        let benched = bench(&descriptor.device, options, wish, &stop)?;
+        Event::Bench(benched).print()?;
+        return Ok(None);
+    }
     if options.hold {
         hold(&descriptor.device, options, &stop)?;
         return Ok(None);

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ use crate::memory::{self, DoorbellPage};
 /// An open function.
 #[derive(Debug)]
 pub(crate) struct Function {
-    file: Rc<File>,
+    file: Arc<File>,
     name: String,
     flags: u32,
     regions: u32,
@@ -29,7 +29,7 @@ impl Function {
     pub(crate) fn new(file: File, name: &str) -> Result<Self> {
         let info = memory::device_info(&file).with_context(|| format!("ask {name} for its device info"))?;
         Ok(Self {
-            file: Rc::new(file),
+            file: Arc::new(file),
             name: name.to_owned(),
             flags: info.flags,
             regions: info.num_regions,
@@ -62,7 +62,7 @@ impl Function {
         let info = memory::region_info(&self.file, index)
             .with_context(|| format!("ask {} for region {index}", self.name))?;
         Ok(Region {
-            file: Rc::clone(&self.file),
+            file: Arc::clone(&self.file),
             index,
             start: info.offset,
             size: info.size,
@@ -89,7 +89,7 @@ impl Function {
 /// A region of the function: a window of its file. One access is one system call, of the register's width.
 #[derive(Debug, Clone)]
 pub(crate) struct Region {
-    file: Rc<File>,
+    file: Arc<File>,
     index: u32,
     start: u64,
     size: u64,
@@ -100,7 +100,7 @@ impl Region {
     /// A region over a plain file, for the tests of what drives one.
     #[cfg(test)]
     pub(crate) fn over(file: File, size: u64) -> Self {
-        Self { file: Rc::new(file), index: 0, start: 0, size, mappable: true }
+        Self { file: Arc::new(file), index: 0, start: 0, size, mappable: true }
     }
 
     /// Whether the region may be mapped; an I/O BAR never is.

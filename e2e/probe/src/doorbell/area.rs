@@ -1,15 +1,17 @@
-//! The notify area of a PCI function: checked against the device's own words, and mapped as the descriptor says.
+//! The notify area of a PCI function: checked against the device's own words, and reached as the descriptor says.
 
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use doorbell_common::doorbell::Granularity;
 
 use crate::capability::Notify;
 use crate::descriptor::Place;
 use crate::doorbell::Bell;
+use crate::doorbell::relay::Relay;
 use crate::memory::DoorbellPage;
+use crate::report::By;
 use crate::vfio::Region;
 
 /// Bytes of one ring.
@@ -39,25 +41,50 @@ pub(crate) fn check(place: &Place, notify: &Notify, page: u64) -> Result<()> {
     Ok(())
 }
 
-/// A mapped notify area.
+/// A notify area, and how it is reached.
 #[derive(Debug)]
 pub(crate) struct NotifyArea {
-    page: Rc<DoorbellPage>,
-    /// Bytes from the start of the mapping to the notify area.
+    region: Region,
+    /// The pages that hold it, in the region.
+    pages: Pages,
+    reached: Reached,
+    /// Bytes from the start of the pages to the notify area.
     lead: u64,
     length: u64,
     stride: u64,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Pages {
+    start: u64,
+    length: NonZeroUsize,
+}
+
+#[derive(Debug)]
+enum Reached {
+    Mapped(Rc<DoorbellPage>),
+    /// By system calls.
+    Written,
+    /// By mappings of the threads that ring.
+    Relayed,
+}
+
 impl NotifyArea {
-    /// Maps the pages that hold it.
-    pub(crate) fn map(place: &Place, region: &Region, page: u64) -> Result<Self> {
+    /// Maps the pages that hold it, if it is rung by them.
+    pub(crate) fn reach(place: &Place, region: &Region, page: u64, by: By) -> Result<Self> {
         let (offset, length) = (u64::from(place.offset), u64::from(place.length));
         let start = offset / page * page;
         let mapped = (offset + length).next_multiple_of(page) - start;
         let mapped = usize::try_from(mapped).ok().and_then(NonZeroUsize::new).context("an empty doorbell")?;
-        let page = Rc::new(region.map_doorbell(start, mapped).context("map the doorbell")?);
-        Ok(Self { page, lead: offset - start, length, stride: u64::from(place.stride) })
+        let pages = Pages { start, length: mapped };
+        let reached = match by {
+            By::Mapped => Reached::Mapped(Rc::new(pages.map(region)?)),
+            By::Pwrite => Reached::Written,
+            By::Relayed => Reached::Relayed,
+            By::Eventfd => bail!("a function has no eventfd of the kernel's: it is rung by its page"),
+        };
+        let region = region.clone();
+        Ok(Self { region, pages, reached, lead: offset - start, length, stride: u64::from(place.stride) })
     }
 
     /// The bell of one queue, by the `queue_notify_off` that the device gave it.
@@ -70,12 +97,30 @@ impl NotifyArea {
                 self.length
             )
         })?;
-        Ok(Bell::mapped(queue, Rc::clone(&self.page), at))
+        let (region, pages) = (self.region.clone(), self.pages);
+        Ok(match &self.reached {
+            Reached::Mapped(page) => Bell::mapped(queue, Rc::clone(page), at),
+            Reached::Written => Bell::written(queue, region, pages.start + at as u64),
+            Reached::Relayed => {
+                let relay = Relay::start(move || {
+                    let page = pages.map(&region)?;
+                    Ok(move || page.ring(at, queue))
+                })?;
+                Bell::relayed(queue, relay)
+            }
+        })
+    }
+}
+
+impl Pages {
+    fn map(self, region: &Region) -> Result<DoorbellPage> {
+        region.map_doorbell(self.start, self.length).context("map the doorbell")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::fs::FileExt;
 
     use super::*;
@@ -104,16 +149,37 @@ mod tests {
         assert!(error.to_string().contains("rings a Queue"), "{error}");
     }
 
-    #[test]
-    fn each_queue_rings_at_its_own_offset_and_none_beyond_the_area() {
+    /// A doorbell in a file.
+    fn reach(by: By) -> (NotifyArea, File) {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x4000).unwrap();
         let region = Region::over(file.try_clone().unwrap(), 0x4000);
-        let area = NotifyArea::map(&place(4, Granularity::Device), &region, PAGE).unwrap();
-        area.bell(1, 3).unwrap().ring().unwrap();
+        (NotifyArea::reach(&place(4, Granularity::Device), &region, PAGE, by).unwrap(), file)
+    }
+
+    fn rung(file: &File, notify_off: u64) -> [u8; 2] {
         let mut bytes = [0; 2];
-        file.read_exact_at(&mut bytes, 0x3000 + 12).unwrap();
-        assert_eq!(bytes, [1, 0]);
+        file.read_exact_at(&mut bytes, 0x3000 + 4 * notify_off).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn each_way_to_ring_writes_the_same() {
+        for by in [By::Mapped, By::Pwrite, By::Relayed] {
+            let (area, file) = reach(by);
+            let mut bell = area.bell(1, 3).unwrap();
+            bell.ring().unwrap();
+            // A relay ends once it has done what it was kicked for.
+            drop(bell);
+            assert_eq!((rung(&file, 3), rung(&file, 2)), ([1, 0], [0, 0]), "{by:?}");
+        }
+    }
+
+    #[test]
+    fn each_queue_rings_at_its_own_offset_and_none_beyond_the_area() {
+        let (area, file) = reach(By::Mapped);
+        area.bell(1, 3).unwrap().ring().unwrap();
+        assert_eq!(rung(&file, 3), [1, 0]);
         assert!(area.bell(1, 0x3ff).is_ok());
         let error = area.bell(1, 0x400).unwrap_err().to_string();
         assert_eq!(error, "the doorbell of queue 1 is 0x1000 bytes into a notify area of 0x1000");

@@ -5,6 +5,8 @@ use std::fmt;
 /// `EtherType` of ARP and of IPv4.
 pub(crate) const ARP: u16 = 0x0806;
 pub(crate) const IPV4: u16 = 0x0800;
+/// The first that is for experiments (IEEE 802, "Local Experimental Ethertype 1"): of concern to nobody.
+pub(crate) const EXPERIMENT: u16 = 0x88b5;
 
 /// Destination, source, type.
 const HEADER: usize = 14;

@@ -1,6 +1,7 @@
 //! The lines as their readers know them.
 
 use super::*;
+use crate::spread::Spread;
 
 #[test]
 fn the_done_line_keeps_its_shape() {
@@ -35,6 +36,30 @@ fn the_done_line_keeps_its_shape() {
             r#""answered":2,"frames":{"rx":6,"tx":7},"dmaBytes":270336,"missed":null}"#,
             "\n"
         )
+    );
+    assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+}
+
+#[test]
+fn the_bench_line_keeps_its_shape() {
+    let spread = |p50| Spread { count: 2, min: 1.0, p50, p99: 9.0, max: 9.5 };
+    let event = Event::Bench(Benched {
+        device: "0000:01:00.1".into(),
+        rings: Rings { mapped: spread(2.0), pwrite: spread(3.0), eventfd: spread(4.0) },
+        rings_a_sample: 100,
+        round_trips: RoundTrips { mapped: spread(5.0), pwrite: spread(6.0), relayed: spread(7.0) },
+        unasked: 1,
+    });
+    let line = event.line().unwrap();
+    let told = |p50: &str| format!(r#"{{"count":2,"min":1.0,"p50":{p50},"p99":9.0,"max":9.5}}"#);
+    let [a, b, c, d, e, f] = ["2.0", "3.0", "4.0", "5.0", "6.0", "7.0"].map(told);
+    assert_eq!(
+        line,
+        format!(
+            r#"{{"event":"bench","device":"0000:01:00.1","rings":{{"mapped":{a},"pwrite":{b},"eventfd":{c}}},"#
+        ) + &format!(
+            r#""ringsASample":100,"roundTrips":{{"mapped":{d},"pwrite":{e},"relayed":{f}}},"unasked":1}}"#
+        ) + "\n"
     );
     assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
 }

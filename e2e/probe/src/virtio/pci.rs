@@ -7,6 +7,7 @@ use crate::descriptor::Place;
 use crate::dma::page_size;
 use crate::doorbell::Bell;
 use crate::doorbell::area::{self, NotifyArea};
+use crate::report::By;
 use crate::vfio::{Function, Region};
 use crate::virtio::{Addresses, Transport};
 
@@ -49,8 +50,8 @@ pub(crate) struct Pci {
 }
 
 impl Pci {
-    /// Finds the registers of a function, and maps the doorbell, which must be where the descriptor says.
-    pub(crate) fn open(function: &Function, place: &Place) -> Result<Self> {
+    /// Finds the registers of a function, and the doorbell, which must be where the descriptor says, to be rung by `by`.
+    pub(crate) fn open(function: &Function, place: &Place, by: By) -> Result<Self> {
         function.check()?;
         let config = function.region(CONFIG_REGION)?;
         let structures =
@@ -70,7 +71,7 @@ impl Pci {
         Self::new(
             (bar(structures.common)?, structures.common),
             (bar(structures.device)?, structures.device),
-            NotifyArea::map(place, &region, page)?,
+            NotifyArea::reach(place, &region, page, by)?,
         )
     }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use vhost::vdpa::VhostVdpa;
 use vhost::{VhostBackend, VringConfigData};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -36,6 +36,7 @@ impl Vdpa {
                 self.node.told("set the eventfd of a queue", set)?;
                 Ok(Bell::eventfd(queue, kick))
             }
+            By::Pwrite | By::Relayed => bail!("a vDPA device is rung by a page or the kernel's eventfd"),
         }
     }
 }

@@ -29,7 +29,7 @@ fn device() -> (Pci, File) {
     let area = |offset| Area { bar: 4, offset, length: 0x40 };
     let place =
         Place { region: 4, offset: NOTIFY, length: 0x1000, stride: 4, granularity: Granularity::Device };
-    let notify = NotifyArea::map(&place, &region, 0x1000).unwrap();
+    let notify = NotifyArea::reach(&place, &region, 0x1000, By::Mapped).unwrap();
     (Pci::new((region.clone(), area(COMMON)), (region, area(DEVICE)), notify).unwrap(), file)
 }
 
