@@ -1,6 +1,7 @@
 //! What containerd is told: the file, in version 3 of its config, and where it keeps things.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -26,6 +27,8 @@ pub struct ContainerdConfig {
     pub cdi: bool,
     /// Names by which it knows runc, the first one's by default.
     pub handlers: Vec<String>,
+    /// Where the CNI config is of handlers whose pods have another network than the rest.
+    pub handler_networks: BTreeMap<String, PathBuf>,
     /// Where the CNI config is; read again whenever it changes.
     pub cni_conf_dir: PathBuf,
     /// Where CNI plugins are looked for, in this order.
@@ -48,6 +51,7 @@ impl ContainerdConfig {
             config_file: PathBuf::from("/etc/containerd/config.toml"),
             cdi: true,
             handlers: vec!["runc".to_owned()],
+            handler_networks: BTreeMap::new(),
             cni_conf_dir: cni_conf_dir.into(),
             cni_bin_dirs: vec![cni_bin_dir.into(), PathBuf::from("/usr/lib/cni")],
             sandbox_image: DEFAULT_IMAGE.to_owned(),
@@ -98,13 +102,12 @@ impl ContainerdConfig {
             self.handlers.iter().take(1).map(|name| format!("default_runtime_name = {}", quoted(name)));
         let handlers = self.handlers.iter().flat_map(|name| {
             let own = format!("{runtime}.containerd.runtimes.{}", quoted(name));
-            [
-                format!("[{own}]"),
-                "runtime_type = 'io.containerd.runc.v2'".to_owned(),
-                format!("[{own}.options]"),
+            let network = self.handler_networks.get(name);
+            [format!("[{own}]"), "runtime_type = 'io.containerd.runc.v2'".to_owned()]
+                .into_iter()
+                .chain(network.map(|dir| format!("cni_conf_dir = {}", path(dir))))
                 // There may be no systemd to ask.
-                "SystemdCgroup = false".to_owned(),
-            ]
+                .chain([format!("[{own}.options]"), "SystemdCgroup = false".to_owned()])
         });
         for line in lines.into_iter().chain(default).chain(handlers) {
             // Writing into a String does not fail.
@@ -125,6 +128,21 @@ mod tests {
         assert!(toml.contains("conf_dir = \"/etc/cni/net.d\""));
         assert!(toml.contains("bin_dirs = [\"/opt/ours\", \"/usr/lib/cni\"]"));
         assert!(toml.contains("sandbox = \"localhost/pause:1\""));
+    }
+
+    #[test]
+    fn a_handler_may_have_a_network_of_its_own() {
+        let mut config = ContainerdConfig::new("/etc/cni/net.d", "/opt/ours");
+        config.handlers.push("apart".to_owned());
+        config.handler_networks.insert("apart".to_owned(), "/etc/cni/apart.d".into());
+        let toml = config.toml();
+        let (_, apart) = toml.split_once("containerd.runtimes.\"apart\"]\n").unwrap();
+        assert!(
+            apart.starts_with(
+                "runtime_type = 'io.containerd.runc.v2'\ncni_conf_dir = \"/etc/cni/apart.d\"\n["
+            )
+        );
+        assert_eq!(toml.matches("cni_conf_dir").count(), 1);
     }
 
     #[test]
