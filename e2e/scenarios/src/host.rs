@@ -13,7 +13,11 @@ use crate::Scenario;
 use crate::installation::{self, Installation};
 
 /// What goes into the guest, the scenarios' own program first.
-const PROGRAMS: [&str; 4] = ["doorbell-scenario", "doorbell", "doorbell-device-plugin", "doorbell-probe"];
+const PROGRAMS: [&str; 5] =
+    ["doorbell-scenario", "doorbell", "doorbell-device-plugin", "doorbell-probe", "doorbell-floor"];
+/// Of these what figures are told of, and the packages that they are in.
+const MEASURED: [&str; 3] = ["doorbell", "doorbell-probe", "doorbell-floor"];
+const MEASURED_PACKAGES: [&str; 2] = ["doorbell-cni", "e2e-probe"];
 /// The machine's, from its start.
 const TIME_LIMIT: Duration = Duration::from_secs(480);
 
@@ -28,6 +32,22 @@ pub fn programs() -> Result<&'static [PathBuf]> {
 }
 
 fn build() -> Result<Vec<PathBuf>> {
+    cargo(&["--workspace", "--all-targets", "--profile", "testbed"], &PROGRAMS)
+}
+
+/// Builds as it is released what figures are told of, and gives the guest's programs with these in the place of theirs.
+pub fn released() -> Result<Vec<PathBuf>> {
+    let packages = MEASURED_PACKAGES.iter().flat_map(|package| ["--package", package]);
+    let released = cargo(&packages.chain(["--release"]).collect::<Vec<_>>(), &MEASURED)?;
+    let instead = |theirs: &PathBuf| {
+        let same = released.iter().find(|ours| ours.file_name() == theirs.file_name());
+        same.unwrap_or(theirs).clone()
+    };
+    Ok(programs()?.iter().map(instead).collect())
+}
+
+/// Has cargo build what the arguments say, and gives these of its programs.
+fn cargo(arguments: &[&str], programs: &[&str]) -> Result<Vec<PathBuf>> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What cargo tells a test of its package would be another environment for build scripts, and all behind them anew.
@@ -39,15 +59,16 @@ fn build() -> Result<Vec<PathBuf>> {
     }
     let output = cargo
         .current_dir(workspace)
-        .args(["build", "--workspace", "--all-targets", "--profile", "testbed"])
+        .arg("build")
+        .args(arguments)
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()
         .context("run cargo")?;
-    ensure!(output.status.success(), "cargo build: {}", output.status);
+    ensure!(output.status.success(), "cargo build {}: {}", arguments.join(" "), output.status);
     let messages = String::from_utf8(output.stdout)?;
     let built: Vec<Value> = messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    PROGRAMS.iter().map(|name| program(&built, name)).collect()
+    programs.iter().map(|name| program(&built, name)).collect()
 }
 
 fn program(built: &[Value], name: &str) -> Result<PathBuf> {
@@ -64,10 +85,22 @@ pub fn run(
     arguments: &[String],
     line: &mut dyn FnMut(Line<'_>),
 ) -> Result<Outcome> {
-    let [program, others @ ..] = programs()? else { bail!("there is nothing to run") };
+    run_with(testbed, scenario, programs()?, TIME_LIMIT, arguments, line)
+}
+
+/// Likewise, with these programs, and so long at most.
+pub fn run_with(
+    testbed: &Testbed,
+    scenario: &Scenario,
+    programs: &[PathBuf],
+    limit: Duration,
+    arguments: &[String],
+    line: &mut dyn FnMut(Line<'_>),
+) -> Result<Outcome> {
+    let [program, others @ ..] = programs else { bail!("there is nothing to run") };
     let job =
         Job::program(program, std::iter::once(scenario.name).chain(arguments.iter().map(String::as_str)))
-            .time_limit(TIME_LIMIT);
+            .time_limit(limit);
     let job = others.iter().fold(job, Job::file);
     let installation = scenario.installs.then(Installation::make).transpose()?;
     let job = installation.iter().flat_map(|made| &made.files).fold(job, Job::file);

@@ -7,6 +7,7 @@
 mod busy;
 mod chain;
 mod dan;
+pub mod figures;
 mod granularity;
 mod guards;
 pub mod host;
@@ -78,7 +79,7 @@ macro_rules! scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 40] = [
+pub const SCENARIOS: [Scenario; 41] = [
     scenario!(main_job::main_job on Machine::new([Pf::virtio(4)?])),
     scenario!(late_del::late_del on Machine::new([Pf::virtio(4)?])),
     scenario!(granularity::granularity on Machine::new([Pf::virtio(2)?, Pf::virtio_page_per_vq(2)?, Pf::igb()])),
@@ -92,6 +93,7 @@ pub const SCENARIOS: [Scenario; 40] = [
     scenario!(live::containerd_restart on Machine::new([Pf::virtio(4)?])),
     scenario!(live::kubelet_folder_anew on Machine::new([Pf::virtio(4)?])),
     scenario!(live::plugin_watcher on Machine::new([Pf::virtio(4)?])),
+    scenario!(figures::figures on Machine::new([Pf::virtio(4)?])),
     scenario!(storm::storm on Machine::new([Pf::virtio(4)?])),
     scenario!(refusals::refusals on Machine::new([Pf::virtio(2)?])),
     scenario!(busy::busy on Machine::new([Pf::virtio(2)?])),

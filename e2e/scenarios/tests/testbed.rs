@@ -200,6 +200,11 @@ fn the_kubelets_plugin_watcher_finds_the_pools() {
 }
 
 #[test]
+fn what_things_cost_can_be_measured() {
+    scenario("figures");
+}
+
+#[test]
 fn whatever_happens_the_node_is_as_it_was() {
     scenario("storm");
 }

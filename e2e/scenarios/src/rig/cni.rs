@@ -2,7 +2,7 @@
 
 use std::process::{Output, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -84,8 +84,18 @@ pub(crate) async fn del_with(container: &str, pod: &str, extra: Value) -> Result
 
 /// ADD behind another plugin.
 pub(crate) async fn add_chained(container: &str, pod: &str, previous: &str) -> Result<Answer> {
+    add_chained_by(&[&format!("{BIN}/doorbell")], container, pod, previous).await
+}
+
+/// Likewise, by another command line.
+pub(crate) async fn add_chained_by(
+    words: &[&str],
+    container: &str,
+    pod: &str,
+    previous: &str,
+) -> Result<Answer> {
     let conf = format!(r#"{{"cniVersion":"1.0.0","name":"test","type":"doorbell","prevResult":{previous}}}"#);
-    invoke("ADD", NOWHERE, container, pod, &conf).await
+    invoke_by(words, "ADD", NOWHERE, container, pod, &conf).await
 }
 
 /// DEL, as it comes when the namespace is gone.
@@ -108,7 +118,21 @@ fn conf(extra: Value) -> String {
 
 /// Calls the binary as a runtime does, with these bytes as its configuration.
 async fn invoke(verb: &str, netns: &str, container: &str, pod: &str, conf: &str) -> Result<Answer> {
-    let mut child = Command::new(format!("{BIN}/doorbell"))
+    invoke_by(&[&format!("{BIN}/doorbell")], verb, netns, container, pod, conf).await
+}
+
+/// Likewise, by another command line.
+async fn invoke_by(
+    words: &[&str],
+    verb: &str,
+    netns: &str,
+    container: &str,
+    pod: &str,
+    conf: &str,
+) -> Result<Answer> {
+    let [program, arguments @ ..] = words else { bail!("there is nothing to run") };
+    let mut child = Command::new(program)
+        .args(arguments)
         .env_clear()
         .env("CNI_COMMAND", verb)
         .env("CNI_CONTAINERID", container)

@@ -13,6 +13,7 @@ use e2e_kubelet::{Containerd, ContainerdConfig, Kubelet, KubeletConfig, PodUid};
 /// Where the testbed puts the programs under test.
 pub(crate) const BIN: &str = "/job/bin";
 const CNI_CONF: &str = "/etc/cni/net.d";
+const CNI_CONF_APART: &str = "/etc/cni/apart.d";
 /// The main CNI plugin's.
 pub(crate) const CONFLIST: &str = "/etc/cni/net.d/10-pod-network.conflist";
 pub(crate) const CNI_BIN: &str = "/opt/cni/bin";
@@ -48,11 +49,13 @@ pub(crate) struct Setup {
     pub(crate) cni: bool,
     /// A handler of a RuntimeClass, which is runc all the same.
     pub(crate) handler: Option<&'static str>,
+    /// Another one, whose pods have a network of their own: its name and that network.
+    pub(crate) apart: Option<(&'static str, &'static str)>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { cdi: true, conflist: CHAINED, cni: true, handler: None }
+        Self { cdi: true, conflist: CHAINED, cni: true, handler: None, apart: None }
     }
 }
 
@@ -63,10 +66,16 @@ impl Node {
     }
 
     /// Likewise, on a node that differs.
-    pub(crate) async fn with(Setup { cdi, conflist, cni, handler }: Setup) -> Result<Self> {
+    pub(crate) async fn with(Setup { cdi, conflist, cni, handler, apart }: Setup) -> Result<Self> {
         install_cni(conflist, cni)?;
         let mut config = ContainerdConfig { cdi, ..ContainerdConfig::new(CNI_CONF, CNI_BIN) };
         config.handlers.extend(handler.map(str::to_owned));
+        if let Some((name, conflist)) = apart {
+            fs::create_dir_all(CNI_CONF_APART)?;
+            fs::write(Path::new(CNI_CONF_APART).join("10-apart.conflist"), conflist)?;
+            config.handlers.push(name.to_owned());
+            config.handler_networks.insert(name.to_owned(), CNI_CONF_APART.into());
+        }
         let containerd = Containerd::start(config).await?;
         let mut config = KubeletConfig::new("/var/lib/kubelet");
         config.runtime = Some(containerd.socket());

@@ -8,7 +8,7 @@ use doorbell_common::host::Host;
 use doorbell_common::kernel::vfio;
 use doorbell_common::subdevice::DeviceId;
 use e2e_kubelet::{Admission, ContainerSpec, Kubelet, PodSpec, PodUid};
-use e2e_probe::report::{Done, Event, Opened, Up};
+use e2e_probe::report::{Benched, Done, Event, Opened, Up};
 
 use crate::rig::node::BIN;
 use crate::rig::outside;
@@ -156,6 +156,14 @@ pub(crate) async fn opened(kubelet: &Kubelet, pod: &PodUid) -> Result<Opened> {
 /// Waits until the container has mapped what it was to map, or could not: the event either way.
 pub(crate) async fn mapped(kubelet: &Kubelet, pod: &PodUid) -> Result<Event> {
     event(kubelet, pod, CONTAINER, "mapped", UP_WITHIN).await
+}
+
+/// Waits until the container has measured what ringing costs.
+pub(crate) async fn benched(kubelet: &Kubelet, pod: &PodUid) -> Result<Benched> {
+    match event(kubelet, pod, CONTAINER, "bench", DONE_WITHIN).await? {
+        Event::Bench(benched) => Ok(benched),
+        other => bail!("the probe said {other:?} instead of bench"),
+    }
 }
 
 /// Waits until the container is done: it drove its device, rang its doorbell and had every ping answered.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use e2e_probe::spread::Spread;
 use tokio::time::Instant;
 
 use crate::Story;
@@ -19,17 +20,15 @@ impl Times {
         self.0.push(start.elapsed());
     }
 
-    pub(crate) fn tell(mut self, story: &Story, what: &str) -> Result<()> {
-        self.0.sort();
-        let (middle, most) = (self.0.get(self.0.len() / 2), self.0.last());
-        let (middle, most) = middle.zip(most).context("nothing was measured")?;
-        let millis = |time: &Duration| time.as_secs_f64() * 1000.0;
-        story.tell(format!(
-            "{what}: p50 {:.0} ms, max {:.0} ms of {}",
-            millis(middle),
-            millis(most),
-            self.0.len()
-        ));
+    /// All of them, in milliseconds.
+    pub(crate) fn spread(self) -> Result<Spread> {
+        let millis = self.0.iter().map(|time| time.as_secs_f64() * 1000.0).collect();
+        Spread::of(millis).context("nothing was measured")
+    }
+
+    pub(crate) fn tell(self, story: &Story, what: &str) -> Result<()> {
+        let Spread { count, p50, max, .. } = self.spread()?;
+        story.tell(format!("{what}: p50 {p50:.0} ms, max {max:.0} ms of {count}"));
         Ok(())
     }
 }
