@@ -34,7 +34,10 @@ fuzz: linker ## the property tests of every parser, each with CASES=200000 input
 	PROPTEST_CASES=$(or $(CASES),200000) cargo test --workspace --lib $(PROFILE)
 
 bench: linker tracers ## what the shipped programs cost beside what the work itself costs: RUNS=5 of each, target/bench/results.json
-	cargo build --release --locked --package doorbell-device-plugin --package doorbell-cni --package e2e-bench
+	cargo build --workspace --all-targets $(PROFILE)
+	cargo build --release --locked --package doorbell-device-plugin --package doorbell-cni --package e2e-probe --package e2e-bench
+	mkdir -p $${CARGO_TARGET_DIR:-target}/bench
+	$${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/testbed/doorbell-figures $${CARGO_TARGET_DIR:-target}/bench/testbed.json
 	$${CARGO_TARGET_DIR:-target}/$$(rustc --print host-tuple)/release/doorbell-bench $${CARGO_TARGET_DIR:-target}/bench/results.json $(or $(RUNS),5)
 
 check: linker ## formatting, lints, licences and sources of dependencies, documentation

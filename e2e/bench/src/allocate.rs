@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use doorbell_common::kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
 use doorbell_common::kubelet::deviceplugin::{AllocateRequest, ContainerAllocateRequest};
 use e2e_bench::kubelet::{FOLDER, Kubelet, dial};
-use e2e_bench::load::Load;
+use e2e_bench::load::{Load, Vf};
 use e2e_bench::process::Process;
 use tonic::transport::Channel;
 
@@ -47,7 +47,7 @@ pub(crate) fn calls(programs: &Programs, load: Load) -> Result<Calls> {
 
             let mut to_plugin = DevicePluginClient::new(dial(&plugin_socket()?).await?);
             let mut to_floor = DevicePluginClient::new(dial_soon(Path::new(FLOOR)).await?);
-            let ids: Vec<String> = load.vfs().map(|vf| vf.address()).collect();
+            let ids: Vec<String> = load.vfs().map(Vf::address).collect();
             let mut calls = Calls::default();
             for block in ids.chunks(BLOCK) {
                 for id in block {

@@ -51,7 +51,7 @@ fn main() -> Result<()> {
     for (name, part) in
         PARTS.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|one| one == name))
     {
-        eprintln!("{name} …");
+        println!("{name} …");
         part(&mut bench).with_context(|| format!("part {name}"))?;
     }
     println!("{}", report::table(&bench.figures));

@@ -7,6 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+/// What `doorbell-figures` has measured on real VFs.
+const TESTBED: &str = "testbed.json";
+
 /// What a figure is to be at most.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target {
@@ -98,9 +101,17 @@ pub(crate) fn table(figures: &[Figure]) -> String {
     text
 }
 
-/// For programs: all of it replaces what was there.
-pub(crate) fn write(file: &Path, figures: &[Figure], besides: Value) -> Result<()> {
-    let targets: Vec<Value> = figures.iter().map(Figure::json).collect();
+/// For programs: all of it replaces what was there. What the testbed's figures are is taken in, where they lie beside it.
+pub(crate) fn write(file: &Path, figures: &[Figure], mut besides: Value) -> Result<()> {
+    let mut targets: Vec<Value> = figures.iter().map(Figure::json).collect();
+    let testbed = file.with_file_name(TESTBED);
+    if testbed.exists() {
+        let text = fs::read(&testbed).with_context(|| format!("read {}", testbed.display()))?;
+        let document: Value =
+            serde_json::from_slice(&text).with_context(|| format!("read {}", testbed.display()))?;
+        targets.extend(document["targets"].as_array().into_iter().flatten().cloned());
+        besides["testbed"] = document;
+    }
     let mut document = json!({ "targets": targets });
     if let (Value::Object(document), Value::Object(besides)) = (&mut document, besides) {
         document.extend(besides);
