@@ -15,8 +15,8 @@ pub(crate) struct Programs {
 const INSTALLED: [(&str, &str); 4] = [
     ("doorbell-device-plugin", "plugin"),
     ("doorbell", "cni"),
-    ("doorbell-floor", "floor"),
-    ("doorbell-floor-line", "line"),
+    ("doorbell-bench-floor", "floor"),
+    ("doorbell-bench-line", "line"),
 ];
 
 impl Programs {

@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         }
         ["memory", program, arguments @ ..] => memory::of(program, arguments),
         _ => bail!(
-            "usage: doorbell-floor start first|again VFS PFS POOLS | allocate SOCKET VFS PFS POOLS | memory PROGRAM …"
+            "usage: doorbell-bench-floor start first|again VFS PFS POOLS | allocate SOCKET VFS PFS POOLS | memory PROGRAM …"
         ),
     }
 }
