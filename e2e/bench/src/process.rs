@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
 /// What the chart has in the plugin's environment.
@@ -44,15 +45,11 @@ impl Process {
         Ok(Self { child, started })
     }
 
-    /// CPU time of all its threads that live.
+    /// CPU time of all its threads, those that have ended too.
     pub fn cpu(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            let first = text.split_whitespace().next().context("an empty schedstat")?;
-            nanoseconds += first.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        let clock =
+            clock_getcpuclockid(Pid::from_raw(self.child.id().try_into()?)).context("its CPU clock")?;
+        Ok(clock_gettime(clock).context("read its CPU clock")?.into())
     }
 
     /// A figure of its status, such as `VmRSS`, in bytes.
