@@ -197,12 +197,14 @@ fn as_container(
     } = container;
     let mut made = ContainerSpec::new(name).args(args.clone());
     image.clone_into(&mut made.image);
-    for Variable { name, value_from } in env {
-        // The one field of the pod's that is known here.
-        if value_from.field_ref.field_path != "spec.nodeName" {
-            return Err(ManifestError::Lacks(format!("field {}", value_from.field_ref.field_path)));
-        }
-        made = made.env(name, NODE);
+    for Variable { name, value, value_from } in env {
+        let field = value_from.as_ref().map(|from| from.field_ref.field_path.as_str());
+        made = match field {
+            None => made.env(name, value),
+            // The one field of the pod's that is known here.
+            Some("spec.nodeName") => made.env(name, NODE),
+            Some(other) => return Err(ManifestError::Lacks(format!("field {other}"))),
+        };
     }
     made.secure(security_context);
     made.memory = resources.limits.memory;

@@ -202,12 +202,14 @@ pub(super) struct Container {
     pub(super) volume_mounts: Vec<Mount>,
 }
 
-/// A variable that has something of the pod's.
+/// A variable that has a value of its own, or something of the pod's.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Variable {
     pub(super) name: String,
-    pub(super) value_from: ValueFrom,
+    #[serde(default)]
+    pub(super) value: String,
+    pub(super) value_from: Option<ValueFrom>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
