@@ -80,6 +80,16 @@ impl Seen {
             let survey = before.survey.again(host, page, &touched)?;
             let mut inventory = before.list(host, &before.config, &survey, page);
             inventory.keep(&before.inventory, |_| true, |_| true);
+            // What is gone leaves the list when it is quiet, and is nothing to warn of.
+            for (name, pool) in &mut inventory.pools {
+                let was = before.inventory.pools.get(name);
+                let is_gone =
+                    |id: &DeviceId| pool.devices.get(id).is_some_and(|one| !survey.has(&one.parent));
+                let gone = pool.unhealthy.keys().filter(|id| is_gone(id)).cloned().collect::<Vec<_>>();
+                for id in gone.iter().filter(|id| was.is_none_or(|was| !was.unhealthy.contains_key(*id))) {
+                    pool.unhealthy.remove(id);
+                }
+            }
             // What is refused now may be bound in a moment.
             inventory.refuse_as(&before.inventory);
             inventory.left.clone_from(&before.inventory.left);

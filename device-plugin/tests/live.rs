@@ -30,8 +30,6 @@ async fn a_vf_that_goes_leaves_the_list_and_one_that_comes_is_in_it() {
     fs::remove_file(&link).unwrap();
     fs::rename(&folder, &away).unwrap();
     running.says("remove", "pci", VFS[1]);
-    // At once, and when it is quiet.
-    assert_eq!(fast.next().await, Some(list(&[(VFS[0], HEALTHY), (VFS[1], UNHEALTHY)])));
     assert_eq!(fast.next().await, Some(list(&[(VFS[0], HEALTHY)])));
 
     fs::rename(&away, &folder).unwrap();
