@@ -53,7 +53,7 @@ impl Seen {
     /// The first look.
     pub async fn first(host: &Host, config: Arc<Config>, page: u64) -> Result<Self> {
         let survey = blocking(host, move |host| discovery::survey(&host.for_a_look(), page)).await?;
-        let (survey, settled) = prepare(host, &config, survey, Settled::default(), true, page).await?;
+        let (survey, settled) = bring_about(host, &config, survey, Settled::default(), true, page).await?;
         let of = Arc::clone(&config);
         let (survey, mut inventory, before) = blocking(host, move |host| {
             let inventory = inventory::list(&host.for_a_look(), &of, &survey, None, page);
@@ -79,19 +79,9 @@ impl Seen {
         blocking(host, move |host| {
             let survey = before.survey.again(host, page, &touched)?;
             let mut inventory = before.list(host, &before.config, &survey, page);
-            inventory.keep(&before.inventory, |_| true, |_| true);
-            // What is gone leaves the list when it is quiet, and is nothing to warn of.
-            for (name, pool) in &mut inventory.pools {
-                let was = before.inventory.pools.get(name);
-                let is_gone =
-                    |id: &DeviceId| pool.devices.get(id).is_some_and(|one| !survey.has(&one.parent));
-                let gone = pool.unhealthy.keys().filter(|id| is_gone(id)).cloned().collect::<Vec<_>>();
-                for id in gone.iter().filter(|id| was.is_none_or(|was| !was.unhealthy.contains_key(*id))) {
-                    pool.unhealthy.remove(id);
-                }
-            }
-            // What is refused now may be bound in a moment.
-            inventory.refuse_as(&before.inventory);
+            let there = |device: &Eligible| survey.has(&device.parent);
+            inventory.keep(&before.inventory, |_| true, there);
+            inventory.leave_undecided(&before.inventory, there);
             inventory.left.clone_from(&before.inventory.left);
             Ok(Self { survey: Arc::new(survey), inventory: Arc::new(inventory), ..before })
         })
@@ -120,7 +110,7 @@ impl Seen {
                 withdraw = settled.try_again();
             }
         }
-        let (survey, settled) = prepare(host, &config, survey, settled, withdraw, page).await?;
+        let (survey, settled) = bring_about(host, &config, survey, settled, withdraw, page).await?;
         let (before, of) = (self.clone(), Arc::clone(&config));
         let (survey, mut inventory) = blocking(host, move |host| {
             let mut inventory = before.list(&as_many(host, at_all), &of, &survey, page);
@@ -168,7 +158,7 @@ async fn leave(host: &Host, inventory: &mut Inventory, before: Vec<Spec>) {
 }
 
 /// Brings about what is due, if anything is: the kubelet is asked first what it has given away.
-async fn prepare(
+async fn bring_about(
     host: &Host,
     config: &Arc<Config>,
     survey: Survey,

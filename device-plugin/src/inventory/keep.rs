@@ -43,10 +43,18 @@ impl Inventory {
         }
     }
 
-    /// Refuses what the inventory before refused, and nothing else.
-    pub fn refuse_as(&mut self, before: &Self) {
+    /// Leaves as it was what a glance does not decide: a device that is gone leaves the list when it is quiet, and what is
+    /// refused now may be bound in a moment.
+    pub fn leave_undecided(&mut self, before: &Self, there: impl Fn(&Eligible) -> bool) {
         for (name, pool) in &mut self.pools {
-            pool.refused = before.pools.get(name).map(|was| was.refused.clone()).unwrap_or_default();
+            let Some(was) = before.pools.get(name) else { continue };
+            for (id, device) in was.devices.iter().filter(|(_, device)| !there(device)) {
+                pool.devices.insert(id.clone(), Arc::clone(device));
+                if let Some(reasons) = was.unhealthy.get(id) {
+                    pool.unhealthy.insert(id.clone(), reasons.clone());
+                }
+            }
+            pool.refused.clone_from(&was.refused);
             pool.refused.retain(|id, _| !pool.devices.contains_key(id));
         }
     }

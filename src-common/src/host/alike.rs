@@ -40,22 +40,21 @@ impl Alike<'_> {
     /// Whether a folder has something of that name, as [`Host::exists`] would say: many devices are in it.
     #[must_use]
     pub fn has(&self, folder: &str, name: &str) -> bool {
-        let list = || Ok(Arc::new(self.0.list(folder)?.into_iter().collect()));
-        let listed = self.of_look().and_then(|answers| once(&answers.folders, folder.as_ref(), list).ok());
         // What can't be listed may be there all the same.
-        listed.map_or_else(
-            || self.0.exists(format!("{folder}/{name}")),
-            |names: Arc<BTreeSet<_>>| names.contains(name),
-        )
+        let names = self.of_look().and_then(|answers| self.names(answers, folder).ok());
+        names.map_or_else(|| self.0.exists(format!("{folder}/{name}")), |names| names.contains(name))
     }
 
     /// Whether a folder is empty or not there, as [`Host::list`] would say.
     pub fn is_empty(&self, folder: &str) -> Result<bool> {
-        let list = || Ok(Arc::new(self.0.list(folder)?.into_iter().collect::<BTreeSet<_>>()));
         match self.of_look() {
-            Some(answers) => Ok(once(&answers.folders, folder.as_ref(), list)?.is_empty()),
+            Some(answers) => Ok(self.names(answers, folder)?.is_empty()),
             None => Ok(self.0.list(folder)?.is_empty()),
         }
+    }
+
+    fn names(&self, answers: &Answers, folder: &str) -> Result<Arc<BTreeSet<String>>> {
+        once(&answers.folders, folder.as_ref(), || Ok(Arc::new(self.0.list(folder)?.into_iter().collect())))
     }
 
     fn of_look(&self) -> Option<&Answers> {
