@@ -1,5 +1,6 @@
 //! The device plugin service of one pool, as the kubelet calls it.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use doorbell_common::kubelet::deviceplugin::{
     PreStartContainerRequest, PreStartContainerResponse, PreferredAllocationRequest,
     PreferredAllocationResponse, TopologyInfo,
 };
-use doorbell_common::subdevice::Eligible;
+use doorbell_common::subdevice::{DeviceId, Eligible};
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -25,6 +26,7 @@ use crate::inventory::{Inventory, Pool};
 use crate::listening::Listening;
 use crate::metrics::Counts;
 use crate::preferred;
+use crate::side_by_side::side_by_side;
 
 /// One pool's service; the inventory behind it changes as a whole.
 #[derive(Debug, Clone)]
@@ -85,18 +87,18 @@ impl DevicePlugin for PoolService {
     /// is gone, an empty list is the last.
     async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Lists>, Status> {
         let (name, resource) = (self.name.clone(), self.resource.clone());
-        let now = move |inventory: Arc<Inventory>| {
-            inventory.pools.get(&name).filter(|pool| pool.resource == resource).map(list)
-        };
-        let lists = stream::unfold(Some((WatchStream::new(self.inventory.clone()), None)), move |state| {
-            let now = now.clone();
+        let inventories = WatchStream::new(self.inventory.clone());
+        let lists = stream::unfold(Some((inventories, None::<Listed>)), move |state| {
+            let (name, resource) = (name.clone(), resource.clone());
             async move {
                 let (mut inventories, last) = state?;
                 loop {
-                    match now(inventories.next().await?) {
-                        None => return Some((ListAndWatchResponse::default(), None)),
-                        same if same == last => {}
-                        Some(list) => return Some((list.clone(), Some((inventories, Some(list))))),
+                    let inventory = inventories.next().await?;
+                    let pool = inventory.pools.get(&name).filter(|pool| pool.resource == resource);
+                    let Some(pool) = pool else { return Some((ListAndWatchResponse::default(), None)) };
+                    let now = Listed::of(pool);
+                    if last.as_ref() != Some(&now) {
+                        return Some((now.list(), Some((inventories, Some(now)))));
                     }
                 }
             }
@@ -162,21 +164,47 @@ impl DevicePlugin for PoolService {
     }
 }
 
-/// What was never fit to be handed out is not in the list at all; what is not now, is in it as unhealthy.
-fn list(pool: &Pool) -> ListAndWatchResponse {
-    let device = |eligible: &Arc<Eligible>| {
-        let numa_node = eligible.numa_node.filter(|_| !pool.exclude_topology);
-        device(eligible, numa_node, !pool.unhealthy.contains_key(&eligible.id))
-    };
-    ListAndWatchResponse { devices: pool.devices.values().map(device).collect() }
+/// What the kubelet is told of a pool: what was never fit to be handed out is not in the list at all; what is not now, is
+/// in it as unhealthy.
+#[derive(Debug)]
+struct Listed {
+    devices: Arc<BTreeMap<DeviceId, Arc<Eligible>>>,
+    unhealthy: BTreeMap<DeviceId, ()>,
+    exclude_topology: bool,
 }
 
-fn device(device: &Eligible, numa_node: Option<u32>, healthy: bool) -> Device {
-    let node = numa_node.map(|node| NumaNode { id: node.into() });
-    Device {
-        id: device.id.to_string(),
-        health: if healthy { "Healthy" } else { "Unhealthy" }.to_owned(),
-        topology: node.map(|node| TopologyInfo { nodes: vec![node] }),
+impl Listed {
+    fn of(pool: &Pool) -> Self {
+        Self {
+            devices: Arc::clone(&pool.devices),
+            unhealthy: pool.unhealthy.keys().map(|id| (id.clone(), ())).collect(),
+            exclude_topology: pool.exclude_topology,
+        }
+    }
+
+    /// Ids, NUMA nodes and health: each as the kubelet is told.
+    fn entries(&self) -> impl Iterator<Item = (&DeviceId, Option<u32>, bool)> {
+        let node = |device: &Eligible| device.numa_node.filter(|_| !self.exclude_topology);
+        side_by_side(&self.devices, &self.unhealthy)
+            .map(move |(id, device, unhealthy)| (id, node(device), unhealthy.is_none()))
+    }
+
+    fn list(&self) -> ListAndWatchResponse {
+        let device = |(id, node, is_healthy): (&DeviceId, Option<u32>, bool)| Device {
+            id: id.to_string(),
+            health: if is_healthy { "Healthy" } else { "Unhealthy" }.to_owned(),
+            topology: node.map(|node| TopologyInfo { nodes: vec![NumaNode { id: node.into() }] }),
+        };
+        ListAndWatchResponse { devices: self.entries().map(device).collect() }
+    }
+}
+
+impl PartialEq for Listed {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same = Arc::ptr_eq(&self.devices, &other.devices)
+            && self.exclude_topology == other.exclude_topology
+            && self.unhealthy == other.unhealthy;
+        is_same || self.entries().eq(other.entries())
     }
 }
 

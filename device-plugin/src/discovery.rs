@@ -120,16 +120,19 @@ fn look(
         stuck: None,
         asked: Asked::nothing_of(host),
     };
-    let of_pf =
-        |pf: &Pf| pf.vfs.iter().map(|(index, address)| (pf.address, *index, *address)).collect::<Vec<_>>();
-    let vfs: Vec<_> = survey.pfs.iter().flat_map(of_pf).collect();
-    let examined = parallel::map(&vfs, |(pf, _, address)| match known(*address) {
-        Some(device) => Ok(device),
+    let place =
+        |pf: PciAddress, (index, address): &(u32, PciAddress)| (pf, *index, *address, known(*address));
+    let places: Vec<_> =
+        survey.pfs.iter().flat_map(|pf| pf.vfs.iter().map(|vf| place(pf.address, vf))).collect();
+    let unknown = places.iter().filter(|(.., known)| known.is_none()).count();
+    let examined = parallel::map(&places, unknown, |(pf, _, address, known)| match known {
+        Some(device) => Ok(Arc::clone(device)),
         None => VirtualFunction::examine_of(host, *address, *pf, page).map(Arc::new),
     });
-    for ((pf, index, address), examined) in vfs.into_iter().zip(examined) {
+    let mut read = Vec::with_capacity(places.len());
+    for ((pf, index, address, _), examined) in places.into_iter().zip(examined) {
         match examined {
-            Ok(device) => drop(survey.vfs.insert(address, Vf { pf, index, device })),
+            Ok(device) => read.push((address, Vf { pf, index, device })),
             // Removed between the listing and the look at it: it is not there.
             Err(error) if error.kind() == io::ErrorKind::NotFound && is_gone(host, address) => {}
             Err(error) => {
@@ -137,6 +140,7 @@ fn look(
             }
         }
     }
+    survey.vfs = read.into_iter().collect();
     for sub_function in auxiliary::list(host)? {
         survey.sfs.insert(sub_function.address(), sub_function);
     }
@@ -203,7 +207,8 @@ impl Survey {
     /// [`Survey::assign`], of one parent.
     #[must_use]
     pub fn assignment(&self, config: &Config, parent: &Parent) -> Option<Assignment> {
-        let mut pools = config.pools.iter().filter(|pool| self.selects(pool, parent));
+        let found = self.found(parent)?;
+        let mut pools = config.pools.iter().filter(|pool| self.selects(pool, &found));
         let mut assignment = Assignment::to(pools.next()?);
         assignment.also.extend(pools.map(|pool| pool.name.clone()));
         Some(assignment)

@@ -53,9 +53,9 @@ struct Found {
 
 /// Explains the sub-device `id`. Without a config no pool selects anything.
 pub fn explain(host: &Host, config: Option<&Config>, id: &DeviceId, page: u64) -> Result<Explanation> {
-    let mut survey = discovery::survey(host, page).context("look for sub-devices")?;
+    let survey = discovery::survey(host, page).context("look for sub-devices")?;
     let assigned = config.map(|config| survey.assign(config)).unwrap_or_default();
-    proof::confirm(host, &mut survey, |other| assigned.contains_key(&Parent::Vf(other)));
+    let survey = proof::confirm(host, &survey, |other| assigned.contains_key(&Parent::Vf(other)));
     let found = find(host, &survey, &assigned, id, page).with_context(|| format!("explain {id}"))?;
     let assignment = assigned.get(&found.parent);
 

@@ -68,8 +68,9 @@ pub struct Pool {
     pub vhost_net: bool,
     /// What containers are told besides.
     pub additional_info: AdditionalInfo,
-    /// Devices that are advertised, by id; those that are as they were are shared with the inventory before.
-    pub devices: BTreeMap<DeviceId, Arc<Eligible>>,
+    /// Devices that are advertised, by id. One that is as it was is shared with the inventory before, and so are all of
+    /// them where none is otherwise.
+    pub devices: Arc<BTreeMap<DeviceId, Arc<Eligible>>>,
     /// Those of them that are not healthy now, with the reason.
     pub unhealthy: BTreeMap<DeviceId, Reasons>,
     /// Devices that the pool selects and that are not advertised, with the reason.
@@ -77,22 +78,16 @@ pub struct Pool {
 }
 
 /// What the look before found, of which a device that nothing happened to is still true.
-#[derive(Debug, Clone, Copy)]
-pub struct Before<'a> {
+#[derive(Debug)]
+pub struct Before {
     /// What was on the host.
-    pub survey: &'a Survey,
+    pub survey: Arc<Survey>,
     /// What was advertised, by the same config.
-    pub inventory: &'a Inventory,
+    pub inventory: Arc<Inventory>,
 }
 
 /// The inventory of a survey, its isolation confirmed first.
-pub fn list(
-    host: &Host,
-    config: &Config,
-    survey: &Survey,
-    before: Option<Before<'_>>,
-    page: u64,
-) -> Inventory {
+pub fn list(host: &Host, config: &Config, survey: &Survey, before: Option<&Before>, page: u64) -> Inventory {
     let empty = |pool: &config::Pool| Pool {
         resource: config.resource(pool),
         variable: config.variable(pool),
@@ -107,7 +102,7 @@ pub fn list(
         exclude_topology: pool.exclude_topology,
         vhost_net: pool.vhost_net,
         additional_info: pool.additional_info.clone(),
-        devices: BTreeMap::new(),
+        devices: Arc::default(),
         unhealthy: BTreeMap::new(),
         refused: BTreeMap::new(),
     };
@@ -127,12 +122,14 @@ pub fn list(
         inventory.remarks.insert("vDPA".to_owned(), format!("management devices not listed: {reason}"));
     }
     // Selected from before the proof: a pool that selects by isolation still says why it lost a device to it.
-    let mut confirmed = survey.clone();
-    proof::confirm(host, &mut confirmed, |address| survey.assignment(config, &Parent::Vf(address)).is_some());
+    let may_open = |address| survey.assignment(config, &Parent::Vf(address)).is_some();
+    let confirmed = proof::confirm(host, survey, may_open);
     let kept = before.map(|before| before.keep(survey, &confirmed, &mut inventory)).unwrap_or_default();
-    for parent in
-        survey.parents().filter(|parent| parent.vf().is_none_or(|vf| kept.binary_search(&vf).is_err()))
-    {
+    let mut kept = kept.into_iter().peekable();
+    for parent in survey.parents() {
+        if parent.vf().is_some_and(|vf| kept.next_if_eq(&vf).is_some()) {
+            continue;
+        }
         let Some(Assignment { pool: name, driven, also }) = survey.assignment(config, &parent) else {
             continue;
         };
@@ -145,7 +142,7 @@ pub fn list(
                 Ok(eligible) => {
                     let was = before.and_then(|before| before.inventory.pools.get(&name)?.devices.get(&id));
                     let same = was.filter(|was| ***was == eligible).cloned();
-                    pool.devices.insert(id, same.unwrap_or_else(|| Arc::new(eligible)));
+                    pool.list(id, same.unwrap_or_else(|| Arc::new(eligible)));
                 }
                 Err(reasons) => drop(pool.refused.insert(id, reasons)),
             }
@@ -154,7 +151,7 @@ pub fn list(
     inventory
 }
 
-impl Before<'_> {
+impl Before {
     /// Adds the devices that were advertised, and on whose VF nothing was found otherwise by the survey since: of a VF on
     /// VFIO the kernel tells all that can happen to it. Gives these VFs, sorted.
     fn keep(&self, survey: &Survey, confirmed: &Survey, inventory: &mut Inventory) -> Vec<PciAddress> {
@@ -170,15 +167,16 @@ impl Before<'_> {
         let mut kept = Vec::new();
         for (name, pool) in &mut inventory.pools {
             let Some(was) = self.inventory.pools.get(name) else { continue };
-            let healthy =
-                side_by_side(&was.devices, &was.unhealthy).filter(|(.., reasons)| reasons.is_none());
-            let still = healthy.filter_map(|(id, device, _)| {
-                kept.push(stands(device)?);
-                Some((id.clone(), Arc::clone(device)))
-            });
-            pool.devices = still.collect();
+            pool.devices = Arc::clone(&was.devices);
+            for (id, device, reasons) in side_by_side(&was.devices, &was.unhealthy) {
+                match stands(device).filter(|_| reasons.is_none()) {
+                    Some(address) => kept.push(address),
+                    None => drop(Arc::make_mut(&mut pool.devices).remove(id)),
+                }
+            }
         }
         kept.sort_unstable();
+        kept.dedup();
         for (of, remark) in &self.inventory.remarks {
             if of.parse().is_ok_and(|address| kept.binary_search(&address).is_ok()) {
                 inventory.remarks.insert(of.clone(), remark.clone());
@@ -193,7 +191,7 @@ impl Pool {
     #[must_use]
     pub fn is_handed_out_as(&self, other: &Self) -> bool {
         let without = |pool: &Self| Self {
-            devices: BTreeMap::new(),
+            devices: Arc::default(),
             unhealthy: BTreeMap::new(),
             refused: BTreeMap::new(),
             resource: pool.resource.clone(),
@@ -210,7 +208,13 @@ impl Pool {
     #[must_use]
     pub fn has_same_devices(&self, other: &Self) -> bool {
         let mut pairs = self.devices.values().zip(other.devices.values());
-        self.devices.len() == other.devices.len() && pairs.all(|(one, other)| Arc::ptr_eq(one, other))
+        Arc::ptr_eq(&self.devices, &other.devices)
+            || self.devices.len() == other.devices.len() && pairs.all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
+    /// Lists a device.
+    fn list(&mut self, id: DeviceId, device: Arc<Eligible>) {
+        Arc::make_mut(&mut self.devices).insert(id, device);
     }
 
     /// The nodes of a device that its container is handed.
@@ -235,6 +239,15 @@ impl Inventory {
             name == other_name && pool.has_same_devices(other)
         };
         self.pools.len() == other.pools.len() && self.pools.iter().zip(&other.pools).all(same)
+    }
+
+    /// Has what is the same in another inventory once for both.
+    pub fn share(&mut self, other: &Self) {
+        for (name, pool) in &mut self.pools {
+            if let Some(other) = other.pools.get(name).filter(|other| pool.has_same_devices(other)) {
+                pool.devices = Arc::clone(&other.devices);
+            }
+        }
     }
 
     /// Adds reasons for which devices are not to be used now to those that they have.

@@ -109,9 +109,8 @@ impl<S: Stream<Item = Result<Heard>> + Unpin> Live<S> {
 
     /// What fails is looked at again in a moment.
     async fn glance(&mut self, touched: Touched) {
-        match self.seen.glance(&self.host, touched, self.page).await {
-            Ok(seen) => self.seen = seen,
-            Err(error) => debug!(error = format!("{error:#}"), "no glance at the host"),
+        if let Err(error) = self.seen.glance(&self.host, touched, self.page).await {
+            debug!(error = format!("{error:#}"), "no glance at the host");
         }
     }
 

@@ -50,20 +50,21 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The first look.
-    pub async fn first(host: &Host, config: Arc<Config>, page: u64) -> Result<Self> {
+    /// The first look, and whether the CDI specifications that stand are those of what was seen.
+    pub async fn first(host: &Host, config: Arc<Config>, page: u64) -> Result<(Self, bool)> {
         let survey = blocking(host, move |host| discovery::survey(&host.for_a_look(), page)).await?;
         let (survey, settled) = bring_about(host, &config, survey, Settled::default(), true, page).await?;
         let of = Arc::clone(&config);
-        let (survey, mut inventory, before) = blocking(host, move |host| {
+        let (survey, mut inventory, is_specified, before) = blocking(host, move |host| {
             let inventory = inventory::list(&host.for_a_look(), &of, &survey, None, page);
-            let before = publish::is_specified(host, &inventory)?;
-            let before = if before { Vec::new() } else { cdi::read(host)? };
-            Ok((survey, inventory, before))
+            let is_specified = publish::is_specified(host, &inventory)?;
+            let before = if is_specified { Vec::new() } else { cdi::read(host)? };
+            Ok((survey, inventory, is_specified, before))
         })
         .await?;
         leave(host, &mut inventory, before).await;
-        Ok(Self { config, survey: Arc::new(survey), settled, inventory: Arc::new(inventory) })
+        let (survey, inventory) = (Arc::new(survey), Arc::new(inventory));
+        Ok((Self { config, survey, settled, inventory }, is_specified))
     }
 
     /// The config that it was looked at with.
@@ -74,18 +75,21 @@ impl Seen {
 
     /// A glance at what was just touched, of which more may be to come: nothing is prepared yet, and nothing leaves the
     /// list. Devices that may not be handed out any more are unhealthy at once.
-    pub async fn glance(&self, host: &Host, touched: Touched, page: u64) -> Result<Self> {
-        let before = self.clone();
-        blocking(host, move |host| {
+    pub async fn glance(&mut self, host: &Host, touched: Touched, page: u64) -> Result<()> {
+        let before = self.before();
+        let config = Arc::clone(&self.config);
+        let look = move |host: &Host| {
             let survey = before.survey.again(host, page, &touched)?;
-            let mut inventory = before.list(host, &before.config, &survey, page);
+            let mut inventory = inventory::list(host, &config, &survey, Some(&before), page);
             let there = |device: &Eligible| survey.has(&device.parent);
             inventory.keep(&before.inventory, |_| true, there);
             inventory.leave_undecided(&before.inventory, there);
             inventory.left.clone_from(&before.inventory.left);
-            Ok(Self { survey: Arc::new(survey), inventory: Arc::new(inventory), ..before })
-        })
-        .await
+            inventory.share(&before.inventory);
+            Ok((Arc::new(survey), Arc::new(inventory)))
+        };
+        (self.survey, self.inventory) = blocking(host, look).await?;
+        Ok(())
     }
 
     /// The next look.
@@ -111,12 +115,14 @@ impl Seen {
             }
         }
         let (survey, settled) = bring_about(host, &config, survey, settled, withdraw, page).await?;
-        let (before, of) = (self.clone(), Arc::clone(&config));
+        let (before, was, of) = (self.before(), Arc::clone(&self.config), Arc::clone(&config));
         let (survey, mut inventory) = blocking(host, move |host| {
-            let mut inventory = before.list(&as_many(host, at_all), &of, &survey, page);
-            let same = |name: &PoolName| before.config.pool(name) == of.pool(name);
+            let host = as_many(host, at_all);
+            let mut inventory = inventory::list(&host, &of, &survey, Some(&before), page);
+            let same = |name: &PoolName| was.pool(name) == of.pool(name);
             let there = |device: &Eligible| survey.has(&device.parent);
             inventory.keep(&before.inventory, same, there);
+            inventory.share(&before.inventory);
             Ok((survey, inventory))
         })
         .await?;
@@ -126,10 +132,8 @@ impl Seen {
         Ok(Self { config, survey: Arc::new(survey), settled, inventory: Arc::new(inventory) })
     }
 
-    /// The inventory of a later survey.
-    fn list(&self, host: &Host, config: &Config, survey: &Survey, page: u64) -> Inventory {
-        let before = Before { survey: &self.survey, inventory: &self.inventory };
-        inventory::list(host, config, survey, Some(before), page)
+    fn before(&self) -> Before {
+        Before { survey: Arc::clone(&self.survey), inventory: Arc::clone(&self.inventory) }
     }
 }
 
@@ -141,6 +145,9 @@ fn as_many(host: &Host, all: bool) -> Host {
 /// Leaves to pods that may have them the specifications from before of devices that are not specified any more: by
 /// them Kata makes a sandbox, and a runtime a container that the kubelet is about to start.
 async fn leave(host: &Host, inventory: &mut Inventory, before: Vec<Spec>) {
+    if before.is_empty() {
+        return;
+    }
     let now = publish::specifications(inventory);
     let specified: BTreeSet<(&str, &DeviceId)> =
         now.iter().flat_map(|spec| spec.ids().map(|id| (spec.kind(), id))).collect();

@@ -9,10 +9,10 @@ const THREADS: usize = 4;
 /// What a thread is worth starting for.
 const AT_LEAST: usize = 64;
 
-/// What `work` makes of each item, in their order.
-pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+/// What `work` makes of each item, in their order. So many of them are work.
+pub(crate) fn map<T: Sync, R: Send>(items: &[T], of_them: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = cores.min(THREADS).min(items.len() / AT_LEAST);
+    let threads = cores.min(THREADS).min(of_them / AT_LEAST);
     if threads < 2 {
         return items.iter().map(work).collect();
     }
@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn what_is_made_of_many_items_is_in_their_order() {
         let items: Vec<u32> = (0..1000).collect();
-        assert_eq!(map(&items, |item| item * 2), items.iter().map(|item| item * 2).collect::<Vec<_>>());
-        assert!(map(&[], |(): &()| ()).is_empty());
+        assert_eq!(map(&items, 1000, |item| item * 2), items.iter().map(|item| item * 2).collect::<Vec<_>>());
+        assert!(map(&[], 0, |(): &()| ()).is_empty());
     }
 }

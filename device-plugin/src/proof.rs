@@ -4,6 +4,7 @@
 //! attach opens its group, or the VF itself where the kernel has no groups, and that resets it. So it is done on a VF
 //! that nobody holds, once: whether interrupts are remapped does not change while the node runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use doorbell_common::isolation::{Isolation, Refusal};
 use doorbell_common::kernel::boot;
 use doorbell_common::kernel::iommu::GroupId;
 use doorbell_common::kernel::pci::PciAddress;
+use doorbell_common::kernel::sriov::Pf;
 
 use crate::discovery::{Survey, Vf};
 use crate::prover::attach::{Proof, attach};
@@ -22,27 +24,32 @@ use crate::prover::attach::{Proof, attach};
 /// VF is in use and none could be attached to show it again.
 const FOLDER: &str = "/var/lib/doorbell/attaches";
 
-/// Confirms, or takes back, the isolation verdict of every VF. Only VFs that `may_open` has are opened: the others are
-/// somebody else's to use.
-pub fn confirm(host: &Host, survey: &mut Survey, may_open: impl Fn(PciAddress) -> bool) {
-    let mut proofs: BTreeMap<PciAddress, Proof> = BTreeMap::new();
-    for pf in survey.pfs.iter().map(|pf| pf.address) {
-        proofs.insert(pf, prove(host, pf, survey, &may_open));
+/// The survey with the isolation verdict of every VF confirmed, or taken back; itself, where none is taken back. Only VFs
+/// that `may_open` has are opened: the others are somebody else's to use.
+pub fn confirm<'a>(
+    host: &Host,
+    survey: &'a Survey,
+    may_open: impl Fn(PciAddress) -> bool,
+) -> Cow<'a, Survey> {
+    let prove = |pf: &Pf| (pf.address, prove(host, pf.address, survey, &may_open));
+    let proofs: BTreeMap<PciAddress, Proof> = survey.pfs.iter().map(prove).collect();
+    let mut confirmed = Cow::Borrowed(survey);
+    if proofs.values().all(|proof| matches!(proof, Proof::Attaches)) {
+        return confirmed;
     }
-    for Vf { pf, device, .. } in survey.vfs.values_mut() {
+    for (address, Vf { pf, device, .. }) in &survey.vfs {
         let Ok(Isolation { group: Some(group), .. }) = device.isolation else { continue };
-        match proofs.get(pf) {
-            Some(Proof::Attaches) => {}
-            Some(Proof::Fails(reason)) => {
-                let refusal = Refusal::NotAttached { group, reason: reason.clone() };
-                Arc::make_mut(device).isolation = Err(refusal);
-            }
-            Some(Proof::Untried(reason)) => {
-                Arc::make_mut(device).isolation = Err(unproven(group, reason));
-            }
-            None => Arc::make_mut(device).isolation = Err(unproven(group, "its PF is not known")),
+        let refusal = match proofs.get(pf) {
+            Some(Proof::Attaches) => continue,
+            Some(Proof::Fails(reason)) => Refusal::NotAttached { group, reason: reason.clone() },
+            Some(Proof::Untried(reason)) => unproven(group, reason),
+            None => unproven(group, "its PF is not known"),
+        };
+        if let Some(vf) = confirmed.to_mut().vfs.get_mut(address) {
+            Arc::make_mut(&mut vf.device).isolation = Err(refusal);
         }
     }
+    confirmed
 }
 
 /// Where it is kept that a PF's VFs attach.

@@ -27,7 +27,15 @@ use crate::side_by_side::side_by_side;
 
 /// Brings all files in line with the inventory.
 pub fn all(host: &Host, inventory: &Inventory) -> host::Result<()> {
-    write(host, None, inventory)?;
+    all_beside(host, inventory, false)
+}
+
+/// [`all`], where the specifications may be known to stand.
+pub fn all_beside(host: &Host, inventory: &Inventory, is_specified: bool) -> host::Result<()> {
+    describe(host, None, inventory)?;
+    if !is_specified {
+        cdi::publish(host, inventory)?;
+    }
     descriptor::withdraw(host, inventory)?;
     cdi::withdraw(host, inventory)?;
     devinfo::withdraw(host, inventory)
@@ -35,28 +43,30 @@ pub fn all(host: &Host, inventory: &Inventory) -> host::Result<()> {
 
 /// Writes the files of what another inventory, whose files stand, does not have or has otherwise; takes none away.
 pub fn news(host: &Host, before: &Inventory, inventory: &Inventory) -> host::Result<()> {
-    write(host, Some(before), inventory)
+    describe(host, Some(before), inventory)?;
+    if has_same_files(before, inventory) { Ok(()) } else { cdi::publish(host, inventory) }
 }
 
-fn write(host: &Host, before: Option<&Inventory>, inventory: &Inventory) -> host::Result<()> {
+/// Descriptors and device-info, of what the inventory before does not have just so.
+fn describe(host: &Host, before: Option<&Inventory>, inventory: &Inventory) -> host::Result<()> {
     let has_all = |name: &PoolName, pool: &Pool| {
         before.and_then(|before| before.pools.get(name)).filter(|was| was.is_handed_out_as(pool))
     };
     for (name, pool) in &inventory.pools {
         let was = has_all(name, pool);
+        if was.is_some_and(|was| was.has_same_devices(pool)) {
+            continue;
+        }
         let none = BTreeMap::new();
         let devices = was.map_or(&none, |was| &was.devices);
         let written = |was: Option<&Arc<Eligible>>, is| was.is_some_and(|was| Arc::ptr_eq(was, is));
         let unwritten = side_by_side(&pool.devices, devices).filter(|(_, is, was)| !written(*was, is));
         let unwritten: Vec<_> = unwritten.map(|(_, device, _)| device).collect();
-        let done = parallel::map(&unwritten, |device| {
+        let done = parallel::map(&unwritten, unwritten.len(), |device| {
             descriptor::publish(host, inventory, name, pool, device)?;
             devinfo::publish(host, pool, device)
         });
         done.into_iter().collect::<host::Result<()>>()?;
-    }
-    if before.is_none_or(|before| !has_same_files(before, inventory)) {
-        cdi::publish(host, inventory)?;
     }
     Ok(())
 }

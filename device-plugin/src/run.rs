@@ -86,7 +86,8 @@ pub async fn serve(
 ) -> Result<()> {
     let Settings { host, file, config, page, beside } = settings;
     let config = Arc::new(config);
-    let seen = Seen::first(&host, Arc::clone(&config), page).await.context("take the inventory")?;
+    let first = Seen::first(&host, Arc::clone(&config), page).await;
+    let (seen, is_specified) = first.context("take the inventory")?;
     let mut links = Links::default();
     links.follow(seen.config());
     let uevents = Uevents::of(uevents);
@@ -105,7 +106,8 @@ pub async fn serve(
     };
     let inventory = live.inventory();
     news::tell(None, &inventory);
-    publish::all(&host, &inventory).context("publish what others read of the devices")?;
+    publish::all_beside(&host, &inventory, is_specified)
+        .context("publish what others read of the devices")?;
 
     let (sender, inventory) = watch::channel(Arc::new(inventory));
     let mut tasks = JoinSet::new();

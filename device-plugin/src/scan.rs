@@ -67,14 +67,14 @@ pub struct Row {
 
 /// Every sub-device, VFs first in bus order. Without a config no pool selects anything.
 pub fn rows(host: &Host, config: Option<&Config>, page: u64) -> host::Result<Vec<Row>> {
-    let mut survey = discovery::survey(host, page)?;
+    let survey = discovery::survey(host, page)?;
     if let Some(reason) = &survey.unlisted {
         warn!(reason, "vDPA management devices not listed");
     }
     let assigned = config.map(|config| survey.assign(config)).unwrap_or_default();
     // Before the attach is asked for: a VF that is yet to be bound can't be attached.
     let plans = config.map(|config| prepare::plans(config, &survey)).unwrap_or_default();
-    proof::confirm(host, &mut survey, |address| assigned.contains_key(&Parent::Vf(address)));
+    let survey = proof::confirm(host, &survey, |address| assigned.contains_key(&Parent::Vf(address)));
     let mut rows = Vec::new();
     for parent in survey.parents() {
         let assignment = assigned.get(&parent);

@@ -91,7 +91,7 @@ async fn a_stream_says_each_change_of_its_pool_and_ends_with_the_plugin() {
 
         let without = |pool: &str| -> Arc<Inventory> {
             let mut inventory = whole.clone();
-            inventory.pools.get_mut(&pool.parse().unwrap()).unwrap().devices.clear();
+            inventory.pools.get_mut(&pool.parse().unwrap()).unwrap().devices = Arc::default();
             Arc::new(inventory)
         };
         // A change of the other pool says nothing here: the next message is the one after it.

@@ -179,7 +179,7 @@ async fn a_folder_that_was_removed_under_its_mount_ends_the_plugin() {
 async fn a_changed_inventory_is_published() {
     let running = Running::start();
     let mut without = Inventory::clone(&running.inventory.borrow());
-    without.pools.get_mut(&"rest".parse().unwrap()).unwrap().devices.clear();
+    without.pools.get_mut(&"rest".parse().unwrap()).unwrap().devices = Arc::default();
     let whole = running.inventory.send_replace(Arc::new(without));
     running.until(|node| files(node).len() == 3).await;
     running.inventory.send_replace(whole);

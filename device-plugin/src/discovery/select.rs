@@ -3,30 +3,38 @@
 use doorbell_common::isolation::Class;
 use doorbell_common::kernel::auxiliary::SubFunction;
 use doorbell_common::kernel::pci;
+use doorbell_common::kernel::sriov::Pf;
 use doorbell_common::subdevice::{Access, Parent, ParentName};
 
 use super::{Other, Survey, Vf};
 use crate::config::{AuxType, PfSelector, Pool, Select, VdpaDriver, VirtioType};
 
+/// A parent as it was found.
+pub(super) enum Found<'a> {
+    Vf(&'a Vf, Option<&'a Pf>),
+    Sf(&'a SubFunction),
+    Other(&'a ParentName, &'a Other),
+}
+
 impl Survey {
-    pub(super) fn selects(&self, pool: &Pool, parent: &Parent) -> bool {
-        let (access, sets) = (pool.access, || pool.select.iter());
-        let selected = match parent {
-            Parent::Vf(address) => {
-                self.vfs.get(address).map(|vf| sets().any(|select| self.selects_vf(access, select, vf)))
-            }
-            Parent::Sf(address) => {
-                self.sfs.get(address).map(|sf| sets().any(|select| self.selects_sf(access, select, sf)))
-            }
-            Parent::Device(name) => {
-                let other = self.others.get(name);
-                other.map(|other| sets().any(|select| selects_other(access, select, name, other)))
-            }
-        };
-        selected.unwrap_or(false)
+    /// What was found of a parent, to hold it to the selectors of many pools.
+    pub(super) fn found<'a>(&'a self, parent: &'a Parent) -> Option<Found<'a>> {
+        match parent {
+            Parent::Vf(address) => self.vfs.get(address).map(|vf| Found::Vf(vf, self.pf(vf.pf))),
+            Parent::Sf(address) => self.sfs.get(address).map(Found::Sf),
+            Parent::Device(name) => self.others.get(name).map(|other| Found::Other(name, other)),
+        }
     }
 
-    fn selects_vf(&self, access: Access, select: &Select, vf: &Vf) -> bool {
+    pub(super) fn selects(&self, pool: &Pool, found: &Found<'_>) -> bool {
+        pool.select.iter().any(|select| match *found {
+            Found::Vf(vf, pf) => self.selects_vf(pool.access, select, vf, pf),
+            Found::Sf(sf) => self.selects_sf(pool.access, select, sf),
+            Found::Other(name, other) => selects_other(pool.access, select, name, other),
+        })
+    }
+
+    fn selects_vf(&self, access: Access, select: &Select, vf: &Vf, pf: Option<&Pf>) -> bool {
         let device = &vf.device;
         let function = &device.function;
         let Select {
@@ -47,7 +55,6 @@ impl Survey {
             isolation,
             doorbell,
         } = select;
-        let pf = self.pf(vf.pf);
         let of_pf = |selector: &PfSelector| pf.is_some_and(|pf| selector.selects(pf, vf.index));
         aux_types.is_empty()
             && parents.is_empty()

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use doorbell_common::subdevice::{Eligible, Kind};
+use doorbell_common::subdevice::{DeviceId, Eligible, Kind};
 
 use super::{Inventory, Pool};
 use crate::config::PoolName;
@@ -19,13 +19,8 @@ impl Inventory {
         same: impl Fn(&PoolName) -> bool,
         there: impl Fn(&Eligible) -> bool,
     ) {
-        let none = BTreeMap::new();
         for (name, was) in before.pools.iter().filter(|(name, _)| same(name)) {
-            let listed = self.pools.get(name).map(|pool| &pool.devices);
-            let missing =
-                side_by_side(&was.devices, listed.unwrap_or(&none)).filter(|(.., now)| now.is_none());
-            let missing: Vec<_> = missing.map(|(id, device, _)| (id, device)).collect();
-            for (id, device) in missing {
+            for (id, device) in missing(was, self.pools.get(name)) {
                 let elsewhere = |(other, pool): (&PoolName, &Pool)| {
                     other != name && (pool.devices.contains_key(id) || pool.refused.contains_key(id))
                 };
@@ -37,7 +32,7 @@ impl Inventory {
                 let reason = reason.unwrap_or_else(|| {
                     Kind::Unselected.because("it is not what its pool selects any more").into()
                 });
-                pool.devices.insert(id.clone(), Arc::clone(device));
+                pool.list(id.clone(), Arc::clone(device));
                 pool.unhealthy.insert(id.clone(), reason);
             }
         }
@@ -48,8 +43,8 @@ impl Inventory {
     pub fn leave_undecided(&mut self, before: &Self, there: impl Fn(&Eligible) -> bool) {
         for (name, pool) in &mut self.pools {
             let Some(was) = before.pools.get(name) else { continue };
-            for (id, device) in was.devices.iter().filter(|(_, device)| !there(device)) {
-                pool.devices.insert(id.clone(), Arc::clone(device));
+            for (id, device) in missing(was, Some(pool)).into_iter().filter(|(_, device)| !there(device)) {
+                pool.list(id.clone(), Arc::clone(device));
                 if let Some(reasons) = was.unhealthy.get(id) {
                     pool.unhealthy.insert(id.clone(), reasons.clone());
                 }
@@ -58,4 +53,14 @@ impl Inventory {
             pool.refused.retain(|id, _| !pool.devices.contains_key(id));
         }
     }
+}
+
+/// Devices that a pool had and has not.
+fn missing<'a>(was: &'a Pool, is: Option<&Pool>) -> Vec<(&'a DeviceId, &'a Arc<Eligible>)> {
+    if is.is_some_and(|is| is.has_same_devices(was)) {
+        return Vec::new();
+    }
+    let none = BTreeMap::new();
+    let missing = side_by_side(&was.devices, is.map_or(&none, |is| &is.devices));
+    missing.filter(|(.., now)| now.is_none()).map(|(id, device, _)| (id, device)).collect()
 }

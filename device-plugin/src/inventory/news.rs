@@ -27,6 +27,9 @@ pub fn tell(before: Option<&Inventory>, now: &Inventory) {
     }
     for (name, was) in before.iter().flat_map(|before| &before.pools) {
         let is = now.pools.get(name);
+        if is.is_some_and(|is| is.has_same_devices(was)) {
+            continue;
+        }
         for id in was.devices.keys().filter(|id| is.is_none_or(|is| !is.devices.contains_key(*id))) {
             info!(pool = %name, device = %id, "device no longer advertised");
         }

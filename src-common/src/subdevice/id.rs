@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +15,10 @@ const ID_LENGTH: usize = 63;
 
 /// Id of a sub-device: the name of its parent (for a VF its PCI address), and a suffix where a parent takes several.
 ///
-/// It names files, so only what CDI takes as a device name is an id: no slash, alphanumeric at both ends.
+/// A copy shares its text: an id is a key in many places. It names files, so only what CDI takes as a device name is an id: no slash, alphanumeric at both ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DeviceId(String);
+pub struct DeviceId(Arc<str>);
 
 /// Why a string is no device id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl FromStr for DeviceId {
     type Err = BadId;
 
     fn from_str(text: &str) -> Result<Self, BadId> {
-        if is_name(text, ID_LENGTH) { Ok(Self(text.to_owned())) } else { Err(BadId(text.to_owned())) }
+        if is_name(text, ID_LENGTH) { Ok(Self(text.into())) } else { Err(BadId(text.to_owned())) }
     }
 }
 
@@ -66,13 +67,13 @@ impl TryFrom<String> for DeviceId {
 
 impl From<PciAddress> for DeviceId {
     fn from(address: PciAddress) -> Self {
-        Self(address.to_string())
+        Self(address.to_string().into())
     }
 }
 
 impl From<DeviceId> for String {
     fn from(id: DeviceId) -> Self {
-        id.0
+        id.0.as_ref().to_owned()
     }
 }
 

@@ -8,12 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// Domain, bus, device and function. Ordered as the bus is, so that `00.10` comes after `00.2`.
 ///
 /// Domains have four hex digits or more: VMD and Hyper-V number theirs above 0xffff.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PciAddress {
-    domain: u32,
-    bus: u8,
-    device: u8,
-    function: u8,
+    /// The domain, and below it the 16 bits of the function's requester id: one number, as it is compared all the time.
+    number: u64,
 }
 
 /// Why a string is no PCI address.
@@ -31,21 +29,33 @@ impl FromStr for PciAddress {
             let (domain, rest) = text.split_once(':')?;
             let (bus, rest) = rest.split_once(':')?;
             let (device, function) = rest.split_once('.')?;
-            let number = |digits: &str| u32::from_str_radix(digits, 16).ok();
-            Some(Self {
-                domain: number(domain)?,
-                bus: u8::try_from(number(bus)?).ok()?,
-                device: u8::try_from(number(device)?).ok().filter(|d| *d < 32)?,
-                function: u8::try_from(number(function)?).ok().filter(|f| *f < 8)?,
-            })
+            let is_padded = domain.len() == 4 || domain.len() > 4 && !domain.starts_with('0');
+            let has_widths = is_padded && [bus.len(), device.len(), function.len()] == [2, 2, 1];
+            let is_hex =
+                |digits: &str| digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+            let number = |digits: &str| {
+                u32::from_str_radix(digits, 16).ok().filter(|_| has_widths && is_hex(digits)).map(u64::from)
+            };
+            let (domain, bus) = (number(domain)?, number(bus)?);
+            let device = number(device).filter(|device| *device < 32)?;
+            let function = number(function).filter(|function| *function < 8)?;
+            Some(Self { number: domain << 16 | bus << 8 | device << 3 | function })
         };
-        parse().filter(|address| address.to_string() == text).ok_or_else(|| BadAddress(text.to_owned()))
+        parse().ok_or_else(|| BadAddress(text.to_owned()))
     }
 }
 
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.device, self.function)
+        let (domain, bus) = (self.number >> 16, self.number >> 8 & 0xff);
+        let (device, function) = (self.number >> 3 & 0x1f, self.number & 0x7);
+        write!(f, "{domain:04x}:{bus:02x}:{device:02x}.{function:x}")
+    }
+}
+
+impl fmt::Debug for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
