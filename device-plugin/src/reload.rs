@@ -101,7 +101,7 @@ fn arm(file: &Path) -> Result<Events> {
     for folder in folders(file) {
         inotify.watches().add(&folder, mask).with_context(|| format!("watch {}", folder.display()))?;
     }
-    inotify.into_event_stream([0; 4096]).context("read the watch on the config")
+    quiet::events(inotify).context("read the watch on the config")
 }
 
 /// The folder in which the file's name is, and that in which the file is that it leads to.

@@ -18,7 +18,7 @@ use doorbell_common::host::Host;
 use doorbell_common::kernel::{pci, process, vfio};
 use doorbell_common::subdevice::{DeviceId, Eligible, Nodes};
 use futures_util::StreamExt;
-use inotify::{EventStream, Inotify, WatchDescriptor, WatchMask};
+use inotify::{Inotify, WatchDescriptor, WatchMask};
 use tokio::sync::watch;
 use tokio::sync::watch::error::RecvError;
 use tokio::time::sleep;
@@ -28,14 +28,13 @@ use tracing::warn;
 use crate::allocated;
 use crate::inventory::Inventory;
 use crate::prepare::Allocated;
+use crate::quiet::{self, Events};
 use crate::tasks::aside;
 
 /// The CNI opens a device for a quarter of a second at most, and claims it before.
 const QUIET: Duration = Duration::from_millis(300);
 /// From one look to the next where a holder is known, whose end may not be seen, or where nothing can be watched.
 const RETRY: Duration = Duration::from_secs(5);
-
-type Events = EventStream<[u8; 4096]>;
 
 /// Devices that a stranger has open, with who that is.
 pub type Strangers = BTreeMap<DeviceId, String>;
@@ -148,7 +147,7 @@ fn arm(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> Result<Watched> {
             }
         }
     }
-    let events = inotify.into_event_stream([0; 4096]).context("read the watch on the device nodes")?;
+    let events = quiet::events(inotify).context("read the watch on the device nodes")?;
     Ok(Watched { events, devices })
 }
 

@@ -114,7 +114,7 @@ fn arm(host: &Host, folders: &Folders) -> Result<Events> {
     for folder in [host.path(&folders.configs), host.path(&folders.binaries)] {
         inotify.watches().add(&folder, mask).with_context(|| format!("watch {}", folder.display()))?;
     }
-    inotify.into_event_stream([0; 4096]).context("read the watch on the CNI folders")
+    quiet::events(inotify).context("read the watch on the CNI folders")
 }
 
 /// What was said: once is enough.

@@ -14,11 +14,13 @@ use anyhow::{Context, Result, bail};
 use doorbell_common::host::Host;
 use doorbell_common::kubelet::deviceplugin::{FOLDER, KUBELET_SOCKET};
 use futures_util::StreamExt;
-use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchMask};
+use inotify::{EventMask, EventOwned, Inotify, WatchMask};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+
+use crate::quiet::{self, Events};
 
 /// From what is deleted in the folder, or beside it, to the look whether it is the folder itself that went.
 const QUIET: Duration = Duration::from_millis(200);
@@ -27,7 +29,7 @@ const SELDOM: Duration = Duration::from_secs(5);
 
 /// A watch on the folder as it stands.
 pub(super) struct Watched {
-    events: EventStream<[u8; 4096]>,
+    events: Events,
     inode: Option<u64>,
 }
 
@@ -44,7 +46,7 @@ impl Watched {
             let inotify = Inotify::init()?;
             let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE | WatchMask::MOVE_SELF;
             inotify.watches().add(&folder, mask)?;
-            inotify.into_event_stream([0; 4096])
+            quiet::events(inotify)
         };
         let events: io::Result<_> = arm();
         Ok(Self { events: events.with_context(|| format!("watch {}", folder.display()))?, inode })

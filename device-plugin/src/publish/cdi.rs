@@ -1,5 +1,6 @@
 //! Each pool's CDI specification.
 
+use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::config::{NodePermissions, PoolName};
 use crate::inventory::{Inventory, Pool};
 
 /// What mount(8) is told: the container reads the files that we write.
-const MOUNT: [&str; 4] = ["ro", "rbind", "nosuid", "nodev"];
+const MOUNT: &[Cow<'static, str>] =
+    &[Cow::Borrowed("ro"), Cow::Borrowed("rbind"), Cow::Borrowed("nosuid"), Cow::Borrowed("nodev")];
 
 /// Writes the specifications of all pools, where the runtime takes none those for Kata alone.
 pub(super) fn publish(host: &Host, inventory: &Inventory) -> host::Result<()> {
@@ -84,14 +86,14 @@ fn spec(name: &PoolName, pool: &Pool) -> Option<Spec> {
 fn edits(name: &PoolName, pool: &Pool, device: &Eligible) -> Edits {
     let NodePermissions { mode, uid, gid } = pool.node;
     let node =
-        |path: &str| Node { path: path.to_owned(), permissions: "rw".to_owned(), file_mode: mode, uid, gid };
+        |path: &str| Node { path: path.to_owned(), permissions: "rw".into(), file_mode: mode, uid, gid };
     let mount = Mount {
         host_path: descriptor::folder(&device.id),
         container_path: descriptor::container_folder(name.as_str(), &device.id),
-        options: MOUNT.map(str::to_owned).to_vec(),
+        options: MOUNT.into(),
     };
     Edits {
-        env: vec![format!("{}={}", descriptor::ENV, descriptor::CONTAINER_FOLDER)],
+        env: vec![format!("{}={}", descriptor::ENV, descriptor::CONTAINER_FOLDER).into()].into(),
         device_nodes: pool.nodes(device).into_iter().map(node).collect(),
         mounts: vec![mount],
     }

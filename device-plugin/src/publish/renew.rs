@@ -139,7 +139,7 @@ fn arm(host: &Host, inventory: &Inventory) -> Result<Events> {
             }
         }
     }
-    inotify.into_event_stream([0; 4096]).context("read the watch on the published files")
+    quiet::events(inotify).context("read the watch on the published files")
 }
 
 fn folders(inventory: &Inventory) -> BTreeSet<String> {

@@ -4,6 +4,7 @@
 //! Kind is the extended resource's name, or `<prefix of resources>/<pool>` where the pool gives that another; a device's name is its id. The file lies in `/var/run/cdi`, which is empty
 //! after a boot, and is written anew at each start, so that a name that the kubelet replays leads to the nodes of now.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ pub const FOLDER: &str = "/var/run/cdi";
 const VERSION: &str = "0.5.0";
 const PREFIX: &str = "doorbell-";
 const SUFFIX: &str = ".json";
+
+/// Texts that are the same for every device: a specification may have thousands.
+pub type Texts = Cow<'static, [Cow<'static, str>]>;
 
 /// A specification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +43,8 @@ struct Device {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Edits {
     /// `NAME=value`, the same for every device: a container may have several.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub env: Vec<String>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub env: Texts,
     /// Device nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub device_nodes: Vec<Node>,
@@ -56,7 +60,7 @@ pub struct Node {
     /// In the container and on the host.
     pub path: String,
     /// Of `rwm`.
-    pub permissions: String,
+    pub permissions: Cow<'static, str>,
     /// Permission bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_mode: Option<u32>,
@@ -77,7 +81,7 @@ pub struct Mount {
     /// In the container.
     pub container_path: String,
     /// As mount(8) has them.
-    pub options: Vec<String>,
+    pub options: Texts,
 }
 
 impl Spec {
@@ -166,12 +170,12 @@ mod tests {
     fn edits() -> Edits {
         let node = Node {
             path: "/dev/vfio/7".to_owned(),
-            permissions: "rw".to_owned(),
+            permissions: "rw".into(),
             file_mode: Some(0o666),
             uid: None,
             gid: None,
         };
-        Edits { env: vec!["A=b".to_owned()], device_nodes: vec![node], mounts: Vec::new() }
+        Edits { env: vec!["A=b".into()].into(), device_nodes: vec![node], mounts: Vec::new() }
     }
 
     #[test]
