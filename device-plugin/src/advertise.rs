@@ -91,14 +91,16 @@ impl DevicePlugin for PoolService {
         let lists = stream::unfold(Some((inventories, None::<Listed>)), move |state| {
             let (name, resource) = (name.clone(), resource.clone());
             async move {
-                let (mut inventories, last) = state?;
+                let (mut inventories, mut last) = state?;
                 loop {
                     let inventory = inventories.next().await?;
                     let pool = inventory.pools.get(&name).filter(|pool| pool.resource == resource);
                     let Some(pool) = pool else { return Some((ListAndWatchResponse::default(), None)) };
                     let now = Listed::of(pool);
-                    if last.as_ref() != Some(&now) {
-                        return Some((now.list(), Some((inventories, Some(now)))));
+                    let news = (last.as_ref() != Some(&now)).then(|| now.list());
+                    last = Some(now);
+                    if let Some(list) = news {
+                        return Some((list, Some((inventories, last))));
                     }
                 }
             }

@@ -27,11 +27,11 @@ use crate::side_by_side::side_by_side;
 
 /// Brings all files in line with the inventory.
 pub fn all(host: &Host, inventory: &Inventory) -> host::Result<()> {
-    all_beside(host, inventory, false)
+    first(host, inventory, false)
 }
 
-/// [`all`], where the specifications may be known to stand.
-pub fn all_beside(host: &Host, inventory: &Inventory, is_specified: bool) -> host::Result<()> {
+/// [`all`], where the specifications may have been seen to stand just now.
+pub fn first(host: &Host, inventory: &Inventory, is_specified: bool) -> host::Result<()> {
     describe(host, None, inventory)?;
     if !is_specified {
         cdi::publish(host, inventory)?;

@@ -106,8 +106,7 @@ pub async fn serve(
     };
     let inventory = live.inventory();
     news::tell(None, &inventory);
-    publish::all_beside(&host, &inventory, is_specified)
-        .context("publish what others read of the devices")?;
+    publish::first(&host, &inventory, is_specified).context("publish what others read of the devices")?;
 
     let (sender, inventory) = watch::channel(Arc::new(inventory));
     let mut tasks = JoinSet::new();
