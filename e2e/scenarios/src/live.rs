@@ -122,7 +122,10 @@ pub(crate) async fn vfs_gone_and_back(story: Story) -> Result<()> {
     node.kubelet.start_pod(&pod).await?;
     pods::up(&node.kubelet, &pod).await?;
     node.kubelet.remove_pod(&pod).await?;
-    ensure!(plugin.warnings().is_empty(), "something is warned of: {:?}", plugin.warnings());
+    // A VF's node goes before the VF does: a glance in between says what is so, that the device can't be used.
+    let going = |warning: &String| warning.contains("device unhealthy") && warning.contains("is not there");
+    let others: Vec<_> = plugin.warnings().into_iter().filter(|warning| !going(warning)).collect();
+    ensure!(others.is_empty(), "something is warned of: {others:?}");
     Ok(())
 }
 
