@@ -1,6 +1,6 @@
 //! The device plugin service of one pool, as the kubelet calls it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -26,7 +26,6 @@ use crate::inventory::{Inventory, Pool};
 use crate::listening::Listening;
 use crate::metrics::Counts;
 use crate::preferred;
-use crate::side_by_side::side_by_side;
 
 /// One pool's service; the inventory behind it changes as a whole.
 #[derive(Debug, Clone)]
@@ -171,7 +170,7 @@ impl DevicePlugin for PoolService {
 #[derive(Debug)]
 struct Listed {
     devices: Arc<BTreeMap<DeviceId, Arc<Eligible>>>,
-    unhealthy: BTreeMap<DeviceId, ()>,
+    unhealthy: BTreeSet<DeviceId>,
     exclude_topology: bool,
 }
 
@@ -179,7 +178,7 @@ impl Listed {
     fn of(pool: &Pool) -> Self {
         Self {
             devices: Arc::clone(&pool.devices),
-            unhealthy: pool.unhealthy.keys().map(|id| (id.clone(), ())).collect(),
+            unhealthy: pool.unhealthy.keys().cloned().collect(),
             exclude_topology: pool.exclude_topology,
         }
     }
@@ -187,8 +186,7 @@ impl Listed {
     /// Ids, NUMA nodes and health: each as the kubelet is told.
     fn entries(&self) -> impl Iterator<Item = (&DeviceId, Option<u32>, bool)> {
         let node = |device: &Eligible| device.numa_node.filter(|_| !self.exclude_topology);
-        side_by_side(&self.devices, &self.unhealthy)
-            .map(move |(id, device, unhealthy)| (id, node(device), unhealthy.is_none()))
+        self.devices.iter().map(move |(id, device)| (id, node(device), !self.unhealthy.contains(id)))
     }
 
     fn list(&self) -> ListAndWatchResponse {

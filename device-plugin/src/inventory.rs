@@ -153,7 +153,7 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, before: Option<&Befor
 
 impl Before {
     /// Adds the devices that were advertised, and on whose VF nothing was found otherwise by the survey since: of a VF on
-    /// VFIO the kernel tells all that can happen to it. Gives these VFs, sorted.
+    /// VFIO the kernel tells all that can happen to it. Gives these VFs, sorted and each once.
     fn keep(&self, survey: &Survey, confirmed: &Survey, inventory: &mut Inventory) -> Vec<PciAddress> {
         let standing = side_by_side(&survey.vfs, &self.survey.vfs).zip(confirmed.vfs.values());
         let standing = standing.filter(|((_, is, was), confirmed)| {

@@ -9,10 +9,10 @@ const THREADS: usize = 4;
 /// What a thread is worth starting for.
 const AT_LEAST: usize = 64;
 
-/// What `work` makes of each item, in their order. So many of them are work.
-pub(crate) fn map<T: Sync, R: Send>(items: &[T], of_them: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+/// What `work` makes of each item, in their order. `costly` of them take time: threads are started for these.
+pub(crate) fn map<T: Sync, R: Send>(items: &[T], costly: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = cores.min(THREADS).min(of_them / AT_LEAST);
+    let threads = cores.min(THREADS).min(costly / AT_LEAST);
     if threads < 2 {
         return items.iter().map(work).collect();
     }

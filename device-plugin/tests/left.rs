@@ -15,10 +15,9 @@ use doorbell_common::allocation::{self, Allocation, By};
 use doorbell_common::formats::cdi::{self, Spec};
 use doorbell_common::subdevice::DeviceId;
 use node::Node;
-use running::{HEALTHY, REST, Running, VFS, config, list};
+use running::{HEALTHY, REST, Running, VFS, WITHIN, config, list};
 use tokio::time::{sleep, timeout};
 
-const WITHIN: Duration = Duration::from_secs(10);
 const VM: &str = "- {name: vm, access: vfio, runtime: kata, select: {pfNames: ['ens1f0#0-1']}}\n";
 const FEWER: &str = "- {name: vm, access: vfio, runtime: kata, select: {pfNames: ['ens1f0#1']}}\n";
 const OTHERS: &str = "resourcePrefix: example.com\n";
@@ -55,14 +54,14 @@ async fn specified(running: &Running, version: &str, pools: &[&str]) -> Vec<Stri
     names(&running.node)
 }
 
-/// What is not needed any more is taken away behind the list.
-async fn goes(running: &Running, file: &str) {
-    let going = async {
-        while running.node.at(file).exists() {
+/// What is not needed any more is taken away behind the list, and what somebody took away comes back by itself.
+async fn until(running: &Running, file: &str, there: bool) {
+    let waiting = async {
+        while running.node.at(file).exists() != there {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(WITHIN, going).await.unwrap_or_else(|_| panic!("{file} stays"));
+    timeout(WITHIN, waiting).await.unwrap_or_else(|_| panic!("{file} is there: {}", !there));
 }
 
 fn names(node: &Node) -> Vec<String> {
@@ -80,7 +79,7 @@ async fn a_pool_that_leaves_the_config_leaves_a_pod_what_is_its() {
         .map(|text| serde_json::from_str(&text).unwrap());
     assert_eq!(after["devices"][0], before["devices"][0], "word for word");
     assert!(running.node.at("run/doorbell/devices/0000:01:00.1/device.json").exists());
-    goes(&running, "run/doorbell/devices/0000:01:00.2/device.json").await;
+    until(&running, "run/doorbell/devices/0000:01:00.2/device.json", false).await;
     running.ends().await;
 }
 
@@ -127,14 +126,9 @@ async fn names_of_two_prefixes_stay_apart_when_their_pool_goes_too() {
 async fn what_somebody_takes_away_comes_back() {
     let running = running().await;
     assert_eq!(specified(&running, "2", &[]).await.len(), 1);
-    let file = running.node.at("var/run/cdi/doorbell-vm.json");
-    fs::remove_file(&file).unwrap();
-    let back = async {
-        while !file.exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(running::WITHIN, back).await.unwrap();
+    let file = "var/run/cdi/doorbell-vm.json";
+    fs::remove_file(running.node.at(file)).unwrap();
+    until(&running, file, true).await;
     assert_eq!(names(&running.node), ["doorbell.dev/vm=0000:01:00.1"]);
     running.ends().await;
 }

@@ -33,9 +33,10 @@ impl FromStr for PciAddress {
             let has_widths = is_padded && [bus.len(), device.len(), function.len()] == [2, 2, 1];
             let is_hex =
                 |digits: &str| digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-            let number = |digits: &str| {
-                u32::from_str_radix(digits, 16).ok().filter(|_| has_widths && is_hex(digits)).map(u64::from)
-            };
+            if !has_widths || ![domain, bus, device, function].into_iter().all(is_hex) {
+                return None;
+            }
+            let number = |digits: &str| u32::from_str_radix(digits, 16).ok().map(u64::from);
             let (domain, bus) = (number(domain)?, number(bus)?);
             let device = number(device).filter(|device| *device < 32)?;
             let function = number(function).filter(|function| *function < 8)?;
