@@ -5,6 +5,9 @@ use anyhow::{Context, Result, ensure};
 use doorbell_common::claim;
 use doorbell_common::host::Host;
 use e2e_kubelet::{ContainerSpec, Kubelet, PodSpec, PodUid};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::Story;
@@ -240,8 +243,13 @@ async fn orphan(story: &Story, kubelet: &Kubelet, pool: &Pool, seen_home: bool) 
     let netns = sandbox.netns.context("the sandbox has no namespace")?;
     let netns = netns.file_name().and_then(|name| name.to_str()).context("a namespace without a name")?;
     let pids = command("ip", &["netns", "pids", netns]).await?;
-    let kill: Vec<&str> = ["-9"].into_iter().chain(pids.split_whitespace()).collect();
-    command("kill", &kill).await?;
+    for pid in pids.split_whitespace() {
+        // A container's first process takes the others with it.
+        match kill(Pid::from_raw(pid.parse()?), Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(error).with_context(|| format!("kill {pid}")),
+        }
+    }
     command("ip", &["netns", "delete", netns]).await?;
     let home = || links::name_of_vf(device.as_str()).ok().flatten();
     let between = if seen_home {
