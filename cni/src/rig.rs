@@ -139,7 +139,7 @@ pub(crate) fn eligible() -> Eligible {
         function: Some(address),
         ids: None,
         pf: PF.parse().ok(),
-        driver: Some("igbvf".to_owned()),
+        driver: Some("igbvf".into()),
         nodes: Nodes::None {},
         numa_node: None,
         virtio_type: None,

@@ -149,18 +149,10 @@ impl Config {
     fn parse_ours(file: &str, text: &str) -> Result<Self, ConfigError> {
         let invalid =
             |line, field, message| ConfigError::Invalid { file: file.to_owned(), line, field, message };
-        let mut field = String::new();
-        let parsed = serde_saphyr::with_deserializer_from_str(text, |yaml| {
-            let mut track = serde_path_to_error::Track::new();
-            let parsed = File::deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track));
-            if parsed.is_err() {
-                field = track.path().to_string();
-            }
-            parsed
-        });
+        let parsed = serde_saphyr::from_str(text);
         let File { resource_prefix, cdi, containerd_config, registration, log_level, pools: fields, .. } =
-            parsed.map_err(|error| {
-                let line = error.location().map_or(1, |location| location.line());
+            parsed.map_err(|error: serde_saphyr::Error| {
+                let (line, field) = place::of(text, &error);
                 invalid(line, field, message(&error))
             })?;
 

@@ -67,7 +67,7 @@ pub fn explain(host: &Host, config: Option<&Config>, id: &DeviceId, page: u64) -
         attach(&survey, &device, &mut checks);
         if found.access == Access::Vfio {
             let files = format_args!("{0}/vfio-dev, {0}/driver", pci::folder(address));
-            let _ = checks.step("vfio-driver", files, device.vfio_driver(), |driver| (*driver).to_owned());
+            let _ = checks.step("vfio-driver", files, device.vfio_driver(), ToString::to_string);
             nodes(host, &device, survey.driven(&found.parent, assignment).way, &mut checks);
         }
     }

@@ -89,7 +89,7 @@ pub fn is_specified(host: &Host, inventory: &Inventory) -> host::Result<bool> {
 
 /// The CDI specifications of an inventory.
 pub fn specifications(inventory: &Inventory) -> Vec<Spec> {
-    cdi::specifications(inventory).into_values().collect()
+    cdi::specifications(inventory)
 }
 
 /// The first published file that is gone.
@@ -99,15 +99,14 @@ fn lost(host: &Host, inventory: &Inventory) -> Option<String> {
 
 /// Every file that is published of an inventory.
 fn files(inventory: &Inventory) -> impl Iterator<Item = String> {
-    let of_pool = |pool: &Pool| {
-        let of_device = |device: &Eligible| {
+    let described = inventory.pools.values().flat_map(|pool| {
+        pool.devices.values().flat_map(move |device| {
             let info = DeviceInfo::of(device);
             let info = info.map(|_| formats::devinfo::of_device(&pool.resource, &device.id));
             described(pool, &device.id).chain(info)
-        };
-        pool.devices.values().flat_map(|device| of_device(device)).collect::<Vec<_>>()
-    };
-    cdi::files(inventory).chain(inventory.pools.values().flat_map(of_pool))
+        })
+    });
+    cdi::files(inventory).chain(described)
 }
 
 /// The first file that is gone of those that a container with these devices rests on.

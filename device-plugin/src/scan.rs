@@ -175,7 +175,7 @@ fn of_vf(row: Row, vf: &Vf) -> Row {
         pf: Some(pf.to_string()),
         index: Some(*index),
         ids: Some(function.ids.to_string()),
-        driver: function.driver.clone(),
+        driver: function.driver.as_deref().map(str::to_owned),
         iommu_group: device.iommu_group.map(|group| group.0),
         numa_node: function.numa_node,
         virtio_type: device.virtio_type,
@@ -195,7 +195,7 @@ fn passed(row: &mut Row, device: &Eligible) {
         Child::Vdpa { name, .. } => Some(name.to_string()),
         Child::Mdev(uuid) => Some(uuid.to_string()),
     };
-    row.driver.clone_from(&device.driver);
+    row.driver = device.driver.as_deref().map(str::to_owned);
     row.iommu_group = device.isolation.group.map(|group| group.0);
     row.isolation = device.isolation.class.to_string();
     row.virtio_type = device.virtio_type;

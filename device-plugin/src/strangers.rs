@@ -5,7 +5,7 @@
 //! the start, and another where a node has been opened or closed since. A pod's container has nodes of its own making,
 //! whose opening is not seen here; it is no stranger, as its device is claimed or allocated.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use doorbell_common::host::Host;
 use doorbell_common::kernel::{pci, process, vfio};
 use doorbell_common::subdevice::{DeviceId, Eligible, Nodes};
 use futures_util::StreamExt;
-use inotify::{Inotify, WatchDescriptor, WatchMask};
+use inotify::{Inotify, WatchMask};
 use tokio::sync::watch;
 use tokio::sync::watch::error::RecvError;
 use tokio::time::sleep;
@@ -132,21 +132,24 @@ fn own_nodes(host: &Host, device: &Eligible) -> Vec<String> {
 /// A watch on nodes, and whose they are.
 struct Watched {
     events: Events,
-    devices: HashMap<WatchDescriptor, DeviceId>,
+    /// By their watches' numbers, sorted.
+    devices: Vec<(i32, DeviceId)>,
 }
 
 fn arm(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> Result<Watched> {
     let inotify = Inotify::init().context("watch the device nodes")?;
-    let mut devices = HashMap::new();
+    let mut devices = Vec::with_capacity(nodes.len());
     for (node, id) in nodes {
         match inotify.watches().add(host.path(node), WatchMask::OPEN | WatchMask::CLOSE) {
             // It went away: what that means is not for here.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             watched => {
-                devices.insert(watched.with_context(|| format!("watch {node}"))?, id.clone());
+                let watch = watched.with_context(|| format!("watch {node}"))?;
+                devices.push((watch.get_watch_descriptor_id(), id.clone()));
             }
         }
     }
+    devices.sort_unstable_by_key(|(watch, _)| *watch);
     let events = quiet::events(inotify).context("read the watch on the device nodes")?;
     Ok(Watched { events, devices })
 }
@@ -157,8 +160,10 @@ impl Watched {
         loop {
             let event = self.events.next().await.context("the watch on the device nodes ended")?;
             let event = event.context("read the watch on the device nodes")?;
-            let device = self.devices.get(&event.wd);
-            if device.is_none_or(|id| !claim::may_be_in_use(host, id)) {
+            let watch = event.wd.get_watch_descriptor_id();
+            let at = self.devices.binary_search_by_key(&watch, |(watch, _)| *watch);
+            let device = at.ok().and_then(|at| self.devices.get(at));
+            if device.is_none_or(|(_, id)| !claim::may_be_in_use(host, id)) {
                 return Ok(());
             }
         }
@@ -167,7 +172,7 @@ impl Watched {
 
 /// Devices that somebody has open who has no claim to them, with who that is.
 fn unclaimed(host: &Host, nodes: &BTreeMap<String, DeviceId>) -> Strangers {
-    let held = process::holders(host, &nodes.keys().map(String::as_str).collect());
+    let held = process::holders(host, |file| nodes.contains_key(file));
     let mut strangers = Strangers::new();
     for (node, holder) in held {
         if let Some(id) = nodes.get(&node)

@@ -15,6 +15,8 @@ mod reason;
 mod vdpa;
 mod vf;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::doorbell::{self, Doorbell};
@@ -84,7 +86,7 @@ pub struct Eligible {
     /// The PF that made that function.
     pub pf: Option<PciAddress>,
     /// The driver that its parent was on when it was examined; `None` for a device of software.
-    pub driver: Option<String>,
+    pub driver: Option<Arc<str>>,
     /// The nodes by which its consumer drives it.
     pub nodes: Nodes,
     /// NUMA node, where the platform says one.

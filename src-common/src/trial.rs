@@ -145,10 +145,10 @@ mod tests {
             function: Some(address),
             ids: None,
             pf: Some("0000:01:00.0".parse().unwrap()),
-            driver: Some("vfio-pci".to_owned()),
+            driver: Some("vfio-pci".into()),
             nodes: Nodes::Vfio(vfio::Nodes::Cdev {
                 device: "/dev/vfio/devices/vfio3".to_owned(),
-                iommu: vfio::IOMMUFD.to_owned(),
+                iommu: vfio::IOMMUFD.into(),
             }),
             numa_node: None,
             virtio_type: Some(1),

@@ -61,7 +61,7 @@ fn pod() -> Pod {
 }
 
 fn nodes(group: u32) -> Nodes {
-    let (group, container) = (format!("/dev/vfio/{group}"), "/dev/vfio/vfio".to_owned());
+    let (group, container) = (format!("/dev/vfio/{group}"), "/dev/vfio/vfio".into());
     Nodes::Vfio(vfio::Nodes::Group { group, container })
 }
 

@@ -23,10 +23,10 @@ pub struct Prepare {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<DriverName>,
     /// Queue pairs of a vDPA network device, at most.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "at_least_one::<_, u16, _>")]
     pub max_vq_pairs: Option<NonZeroU16>,
     /// MTU of a vDPA network device, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "at_least_one::<_, u16, _>")]
     pub mtu: Option<NonZeroU16>,
     /// Where a vDPA network device's MAC address comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,11 +37,19 @@ pub struct Prepare {
     /// What becomes of a device whose driver takes one of these not.
     pub if_unsupported: IfUnsupported,
     /// How many sub-devices are made on a parent that takes several; 1 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "at_least_one::<_, u32, _>")]
     pub per_parent: Option<NonZeroU32>,
     /// The type of which mdevs are made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mdev_type: Option<MdevType>,
+}
+
+/// A number from 1 on. The standard library's own error of 0 has no place in the document.
+fn at_least_one<'de, D: Deserializer<'de>, N: Deserialize<'de>, T: TryFrom<N>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let number = Option::<N>::deserialize(deserializer)?.map(T::try_from).transpose();
+    number.map_err(|_| de::Error::custom("invalid value: 0, expected 1 or more"))
 }
 
 /// Where a MAC address comes from.

@@ -33,6 +33,10 @@ pub struct Remark {
 
 /// Whether the text is such a list. One that can't be read is not, and neither is a file of ours with a field too many.
 pub(super) fn is_one(text: &str) -> bool {
+    // Every start reads a file of ours, which says no such word. A key may be written with escapes.
+    if !text.to_ascii_lowercase().contains("resourcelist") && !text.contains('\\') {
+        return false;
+    }
     let Ok(Node { value: Tree::Map(fields), .. }) = serde_saphyr::from_str(&spaced(text)) else {
         return false;
     };

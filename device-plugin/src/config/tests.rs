@@ -61,6 +61,21 @@ fn an_unknown_field_is_named_with_its_line() {
 }
 
 #[test]
+fn what_an_error_is_about_is_named_where_several_fields_begin() {
+    for (good, bad, says) in [
+        ("- name: fast", "- colour: red\n  name: fast", "3: pools[0].colour: unknown field `colour`"),
+        ("  access: vfio\n  select:\n    pfN", "  select:\n    pfN", "3: pools[0]: missing field `access`"),
+        ("  prepare:\n    numVfs: 4", "  prepare:\n    mtu: 0", "9: pools[0].prepare.mtu: invalid value: 0"),
+        ("    vendors: [1af4]", "    pfNames: [ens2]", "7: pools[0].select.pfNames: duplicate"),
+        ("  prepare:\n    numVfs: 4", "  prepare: 4", "8: pools[0].prepare: "),
+        ("pools:\n", "colours: 1\npools:\n", "2: colours: unknown field `colours`"),
+    ] {
+        let message = refused(&GOOD.replacen(good, bad, 1));
+        assert!(message.starts_with(&format!("pools.yaml:{says}")), "{message}");
+    }
+}
+
+#[test]
 fn a_bad_address_is_named_with_its_line() {
     let message = refused(&GOOD.replace("0000:01:00.5", "01:00.5"));
     assert!(

@@ -61,7 +61,7 @@ impl Survey {
             && (pci_addresses.is_empty() || pci_addresses.contains(&function.address))
             && allows(vendors, |id| id.0 == function.ids.vendor)
             && allows(devices, |id| id.0 == function.ids.device)
-            && allows(drivers, |name| function.driver.as_ref().is_some_and(|driver| name == driver.as_str()))
+            && allows(drivers, |name| function.driver.as_ref().is_some_and(|driver| *name == **driver))
             && allows(pf_names, of_pf)
             && allows(root_devices, |root| of_pf(root.selector()))
             && allows(numa_nodes, |node| function.numa_node == Some(*node))

@@ -94,10 +94,11 @@ struct Round {
 fn round(host: &Host, now: &Inventory, behind: bool) -> Result<Round> {
     let gone = lost(host, now);
     let failed = (behind || gone.is_some()) && !write(host, now, gone.filter(|_| !behind));
-    if let Some(folder) = folders(now).iter().find(|folder| host.is_removed(folder)) {
+    let folders = folders(now);
+    if let Some(folder) = folders.iter().find(|folder| host.is_removed(folder)) {
         bail!("{folder} was removed under its mount: only a container that is started anew has it again");
     }
-    let events = arm(host, now)
+    let events = arm(host, &folders)
         .inspect_err(|error| {
             warn!(
                 error = format!("{error:#}"),
@@ -123,15 +124,15 @@ fn write(host: &Host, now: &Inventory, taken: Option<String>) -> bool {
 }
 
 /// Watches every folder of ours, those that hold no files too: whoever moves one away takes all below it along.
-fn arm(host: &Host, inventory: &Inventory) -> Result<Events> {
+fn arm(host: &Host, folders: &BTreeSet<String>) -> Result<Events> {
     let mask = WatchMask::ONLYDIR
         | WatchMask::DELETE
         | WatchMask::MOVED_FROM
         | WatchMask::DELETE_SELF
         | WatchMask::MOVE_SELF;
     let inotify = Inotify::init().context("watch the published files")?;
-    for folder in folders(inventory) {
-        match inotify.watches().add(host.path(&folder), mask) {
+    for folder in folders {
+        match inotify.watches().add(host.path(folder), mask) {
             // What should be in it shows as lost.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             watched => {

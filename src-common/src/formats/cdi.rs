@@ -5,9 +5,8 @@
 //! after a boot, and is written anew at each start, so that a name that the kubelet replays leads to the nodes of now.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::host::{self, Host};
 use crate::subdevice::DeviceId;
@@ -33,9 +32,11 @@ pub struct Spec {
 /// A device of a specification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Device {
-    name: DeviceId,
-    container_edits: Edits,
+pub struct Device {
+    /// Its id, the second part of its CDI name.
+    pub name: DeviceId,
+    /// What a container gets with it.
+    pub container_edits: Edits,
 }
 
 /// What a container gets with a device.
@@ -87,9 +88,7 @@ pub struct Mount {
 impl Spec {
     /// The specification of a kind's devices; `None` without any, which runtimes refuse.
     #[must_use]
-    pub fn new(kind: &str, devices: BTreeMap<DeviceId, Edits>) -> Option<Self> {
-        let device = |(name, container_edits)| Device { name, container_edits };
-        let devices: Vec<Device> = devices.into_iter().map(device).collect();
+    pub fn new(kind: &str, devices: Vec<Device>) -> Option<Self> {
         let (cdi_version, kind) = (VERSION.to_owned(), kind.to_owned());
         (!devices.is_empty()).then_some(Self { cdi_version, kind, devices })
     }
@@ -98,6 +97,12 @@ impl Spec {
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// Its devices.
+    #[must_use]
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
     }
 
     /// Ids of its devices.
@@ -117,18 +122,28 @@ impl Spec {
         self.devices.retain(|device| stays(&device.name));
         (!self.devices.is_empty()).then_some(self)
     }
+}
 
-    /// Adds another's devices that are of the same kind.
-    pub fn join(&mut self, other: Self) {
-        self.devices.extend(other.devices);
-        self.devices.sort_by(|a, b| a.name.cmp(&b.name));
+/// The document of a specification whose devices are made as they are written: there may be thousands.
+#[must_use]
+pub fn document<'a>(kind: &str, devices: impl Iterator<Item = Cow<'a, Device>> + Clone) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Written<'a, I: Iterator<Item: Serialize> + Clone> {
+        cdi_version: &'static str,
+        kind: &'a str,
+        #[serde(serialize_with = "each")]
+        devices: I,
     }
 
-    /// As JSON.
-    #[must_use]
-    pub fn document(&self) -> Vec<u8> {
-        super::to_json(self)
+    fn each<S: Serializer>(
+        devices: &(impl Iterator<Item: Serialize> + Clone),
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(devices.clone())
     }
+
+    super::to_json(&Written { cdi_version: VERSION, kind, devices })
 }
 
 /// The name by which a container asks for a device.
@@ -165,6 +180,8 @@ pub fn files(host: &Host) -> host::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use super::*;
 
     fn edits() -> Edits {
@@ -180,9 +197,11 @@ mod tests {
 
     #[test]
     fn nothing_is_written_that_was_not_said() {
-        let devices = BTreeMap::from([("0000:01:00.1".parse().unwrap(), edits())]);
-        let spec = Spec::new("doorbell.dev/fast", devices).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&spec.document()).unwrap();
+        let device = Device { name: "0000:01:00.1".parse().unwrap(), container_edits: edits() };
+        let document = document("doorbell.dev/fast", iter::once(Cow::Borrowed(&device)));
+        let spec: Spec = serde_json::from_slice(&document).unwrap();
+        assert_eq!(Some(spec), Spec::new("doorbell.dev/fast", vec![device]));
+        let json: serde_json::Value = serde_json::from_slice(&document).unwrap();
         // 0666 is 438: JSON has no octal.
         let node = serde_json::json!({ "path": "/dev/vfio/7", "permissions": "rw", "fileMode": 438 });
         let edits = serde_json::json!({ "env": ["A=b"], "deviceNodes": [node] });
@@ -195,6 +214,6 @@ mod tests {
 
     #[test]
     fn a_resource_without_devices_has_no_specification() {
-        assert_eq!(Spec::new("doorbell.dev/fast", BTreeMap::new()), None);
+        assert_eq!(Spec::new("doorbell.dev/fast", Vec::new()), None);
     }
 }

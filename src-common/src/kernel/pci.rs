@@ -11,6 +11,7 @@ pub use bind::{BindError, bind, give_back, is_loaded, unbind_to_default};
 pub use config::{Capability, CapabilityError, ConfigSpace};
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::host::{self, Host};
 
@@ -47,27 +48,24 @@ pub struct Function {
     /// From the files: a VF's configuration space reads 0xffff there (PCIe 6.0, 9.3.4.1.1).
     pub ids: Ids,
     /// Name of the bound driver.
-    pub driver: Option<String>,
+    pub driver: Option<Arc<str>>,
     /// NUMA node, where the platform says one.
     pub numa_node: Option<u32>,
-    /// Base address registers.
-    pub bars: Bars,
 }
 
 impl Function {
-    /// Reads five small files of the function's folder.
+    /// Reads four small files of the function's folder.
     pub fn read(host: &Host, address: PciAddress) -> host::Result<Self> {
         let folder = folder(address);
         let text = |name: &str| host.attribute(format!("{folder}/{name}"));
         Ok(Self {
             address,
             ids: Ids { vendor: hex(&text("vendor")?), device: hex(&text("device")?) },
-            driver: driver(host, address)?,
+            driver: driver(host, address)?.map(Arc::from),
             // -1 where the platform says none.
             numa_node: host
                 .attribute_if_any(format!("{folder}/numa_node"))?
                 .and_then(|node| node.parse().ok()),
-            bars: Bars::parse(&text("resource")?),
         })
     }
 }

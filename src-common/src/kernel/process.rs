@@ -1,6 +1,6 @@
 //! Processes, as /proc shows them: who has a node open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
 
@@ -27,13 +27,14 @@ pub fn holding(host: &Host, node: &str) -> Option<Process> {
     Some(Process { pid, name: name(host, pid) })
 }
 
-/// The first process found with each of these nodes open, of those that are seen: one look through all of /proc.
+/// The first process found with each of the nodes open that are `asked` for, of those that are seen: one look through all
+/// of /proc.
 #[must_use]
-pub fn holders(host: &Host, nodes: &BTreeSet<&str>) -> BTreeMap<String, Process> {
+pub fn holders(host: &Host, asked: impl Fn(&str) -> bool) -> BTreeMap<String, Process> {
     let host = &host.unrecorded();
     let mut held = BTreeMap::new();
     for pid in host.list(PROC).unwrap_or_default().into_iter().filter_map(|name| name.parse().ok()) {
-        for node in open_files(host, pid).filter(|file| nodes.contains(file.as_str())) {
+        for node in open_files(host, pid).filter(|file| asked(file)) {
             held.entry(node).or_insert_with(|| Process { pid, name: name(host, pid) });
         }
     }

@@ -1,5 +1,6 @@
 //! VFIO as sysfs and /dev show it: which functions are on it, and where their nodes are. Nothing is opened here.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -35,14 +36,14 @@ pub enum Nodes {
         /// `/dev/vfio/<group>`; the number shifts between boots.
         group: String,
         /// `/dev/vfio/vfio`.
-        container: String,
+        container: Cow<'static, str>,
     },
     /// By the device itself, with iommufd.
     Cdev {
         /// `/dev/vfio/devices/vfio<N>`; the number shifts when devices are bound in another order.
         device: String,
         /// `/dev/iommu`.
-        iommu: String,
+        iommu: Cow<'static, str>,
     },
 }
 
@@ -105,15 +106,18 @@ pub fn nodes(host: &Host, address: PciAddress, group: GroupId, way: Way) -> Resu
 
 /// Likewise, of any device on a VFIO driver, by its folder in sysfs.
 pub fn nodes_of(host: &Host, folder: &str, group: GroupId, way: Way) -> Result<Nodes, NodesError> {
-    let there = |node: String| {
+    let there = |node: Cow<'static, str>| {
         let (folder, name) = node.rsplit_once('/').unwrap_or(("/", &node));
-        if host.alike().has(folder, name) { Ok(node) } else { Err(NodesError::Absent(node)) }
+        if host.alike().has(folder, name) { Ok(node) } else { Err(NodesError::Absent(node.into_owned())) }
     };
-    let by_group =
-        || Ok(Nodes::Group { group: there(group_node(group))?, container: there(CONTAINER.to_owned())? });
+    let by_group = || {
+        let group = there(group_node(group).into())?.into_owned();
+        Ok(Nodes::Group { group, container: there(CONTAINER.into())? })
+    };
     let by_cdev = || {
         let device = cdev(host, folder)?.ok_or(NodesError::NoCdev)?;
-        Ok(Nodes::Cdev { device: there(device)?, iommu: there(IOMMUFD.to_owned())? })
+        let device = there(device.into())?.into_owned();
+        Ok(Nodes::Cdev { device, iommu: there(IOMMUFD.into())? })
     };
     match way {
         Way::Group => by_group(),

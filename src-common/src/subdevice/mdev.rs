@@ -1,5 +1,7 @@
 //! Access mode `mdev`: a mediated device, only ever bound to VFIO.
 
+use std::sync::Arc;
+
 use super::{Access, Child, DeviceId, Effective, Eligible, Kind, Nodes, Parent, Reasons};
 use crate::doorbell;
 use crate::error::chain;
@@ -46,7 +48,7 @@ pub(super) fn eligible(
         function: None,
         ids: None,
         pf: None,
-        driver: found.driver,
+        driver: found.driver.map(Arc::from),
         nodes: Nodes::Vfio(nodes),
         numa_node: None,
         virtio_type: None,

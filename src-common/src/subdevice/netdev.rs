@@ -58,7 +58,7 @@ pub(super) fn on_named(host: &Host, parent: &Parent, access: Access) -> Result<E
         function: Some(sub_function.parent),
         ids: None,
         pf: Some(sub_function.parent),
-        driver: Some(driver),
+        driver: Some(driver.into()),
         nodes: Nodes::None {},
         numa_node: sub_function.numa_node,
         virtio_type: None,

@@ -1,5 +1,7 @@
 //! Access modes `vhost-vdpa` and `virtio-vdpa`: a vDPA device on a VF, on a sub-function, or of a simulator.
 
+use std::sync::Arc;
+
 use super::effective::{Effective, rung};
 use super::{
     Access, Child, DeviceId, Eligible, Kind, Nodes, Parent, Reason, Reasons, VirtualFunction, netdev,
@@ -59,7 +61,7 @@ pub(super) fn on_vf(
         function: Some(address),
         ids: None,
         pf: vf.pf,
-        driver: driver.map(str::to_owned),
+        driver: vf.function.driver.clone(),
         nodes,
         numa_node: vf.function.numa_node,
         virtio_type: vf.virtio_type,
@@ -110,7 +112,7 @@ pub(super) fn on_named(
         function,
         ids: None,
         pf: function,
-        driver,
+        driver: driver.map(Arc::from),
         nodes,
         numa_node: sub_function.and_then(|sub_function| sub_function.numa_node),
         virtio_type: *virtio_type,

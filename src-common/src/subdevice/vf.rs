@@ -1,5 +1,7 @@
 //! A VF with its verdicts, and what it can be handed out as.
 
+use std::sync::Arc;
+
 use super::{Access, Child, Effective, Eligible, Kind, Nodes, Parent, Reasons, netdev, vdpa};
 use crate::check::Checks;
 use crate::doorbell::{self, Doorbell};
@@ -7,7 +9,7 @@ use crate::error::chain;
 use crate::host::{self, Host};
 use crate::isolation::{self, Class, Isolation};
 use crate::kernel::iommu::{self, GroupId};
-use crate::kernel::pci::{self, ConfigSpace, Function, PciAddress};
+use crate::kernel::pci::{self, Bars, ConfigSpace, Function, PciAddress};
 use crate::kernel::vfio::{self, Way};
 use crate::kernel::{sriov, virtio_pci};
 
@@ -60,6 +62,7 @@ impl VirtualFunction {
     ) -> host::Result<Self> {
         let folder = pci::folder(address);
         let function = Function::read(host, address)?;
+        let bars = Bars::read(host, address)?;
         checks.note("function", format_args!("{folder}/{{vendor,device}}"), || function.ids.to_string());
         let pf = pf(address)?;
         let virtual_function = pf.ok_or("no virtual function");
@@ -68,7 +71,7 @@ impl VirtualFunction {
             format!("of PF {pf}")
         });
         let virtio_type = virtio_pci::device_type(host, &function)?;
-        let doorbell = doorbell_of(host, &function, virtio_type, page, &folder, checks);
+        let doorbell = doorbell_of(host, &function, &bars, virtio_type, page, &folder, checks);
         let iommu_group = iommu::group_of(host, address)?;
         let isolation = isolation::examine(host, address, pf, iommu_group, checks);
         let on_vfio = vfio::is_bound(host, address)?;
@@ -135,7 +138,7 @@ impl VirtualFunction {
     }
 
     /// The function itself, without nodes.
-    fn as_it_is(&self, access: Access, driver: &str, effective: Effective) -> Eligible {
+    fn as_it_is(&self, access: Access, driver: &Arc<str>, effective: Effective) -> Eligible {
         let address = self.function.address;
         Eligible {
             id: address.into(),
@@ -145,7 +148,7 @@ impl VirtualFunction {
             function: Some(address),
             ids: Some(self.function.ids),
             pf: self.pf,
-            driver: Some(driver.to_owned()),
+            driver: Some(Arc::clone(driver)),
             nodes: Nodes::None {},
             numa_node: self.function.numa_node,
             virtio_type: self.virtio_type,
@@ -169,7 +172,7 @@ impl VirtualFunction {
     }
 
     /// The VFIO driver that holds the function, or what does instead.
-    pub fn vfio_driver(&self) -> Result<&str, String> {
+    pub fn vfio_driver(&self) -> Result<&Arc<str>, String> {
         match &self.function.driver {
             Some(driver) if self.on_vfio => Ok(driver),
             driver => {
@@ -182,6 +185,7 @@ impl VirtualFunction {
 fn doorbell_of(
     host: &Host,
     function: &Function,
+    bars: &Bars,
     virtio_type: Option<u16>,
     page: u64,
     folder: &str,
@@ -195,5 +199,5 @@ fn doorbell_of(
     let config = checks.step("config-space", format_args!("{folder}/config"), config, |config| {
         format!("{} bytes", config.length())
     })?;
-    doorbell::examine(&config, &function.bars, page, folder, checks)
+    doorbell::examine(&config, bars, page, folder, checks)
 }

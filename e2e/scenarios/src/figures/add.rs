@@ -64,7 +64,7 @@ impl Wired {
         fs::set_permissions(&floor, fs::Permissions::from_mode(0o755))?;
         let region = area.region.to_string();
         let [lasting, passing] = [LASTING, PASSING].map(str::to_owned);
-        let floor = vec![floor, container, group, device.to_string(), region, lasting, passing];
+        let floor = vec![floor, container.into_owned(), group, device.to_string(), region, lasting, passing];
         Ok(Self { pod, device, add, floor })
     }
 

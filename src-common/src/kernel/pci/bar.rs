@@ -1,6 +1,10 @@
 //! Base address registers, from the sysfs file `resource`. A VF's own registers read 0 in configuration space, so the
 //! file is the only place that has their addresses and sizes.
 
+use crate::host::{self, Host};
+
+use super::{PciAddress, folder};
+
 /// Number of BARs of a function (PCI 3.0, 6.2.5).
 const COUNT: usize = 6;
 /// `include/linux/ioport.h`: IORESOURCE_IO, IORESOURCE_MEM, IORESOURCE_UNSET.
@@ -33,6 +37,11 @@ pub enum BarKind {
 }
 
 impl Bars {
+    /// Those of a function.
+    pub fn read(host: &Host, address: PciAddress) -> host::Result<Self> {
+        host.attribute(format!("{}/resource", folder(address))).map(|resource| Self::parse(&resource))
+    }
+
     /// Parses `resource`: a line `<start> <end> <flags>` a BAR, in hex; further lines are the ROM's and the PF's.
     /// A line that is none of that, or an unassigned BAR, is no BAR.
     #[must_use]
