@@ -100,13 +100,13 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is read and says nothing usable.
-    #[error("{file}:{line}: {field}: {message}")]
+    #[error("{file}:{line}: {}{message}", if field.is_empty() { String::new() } else { format!("{field}: ") })]
     Invalid {
         /// The file.
         file: String,
         /// Line, from 1.
         line: u64,
-        /// Path of the field: `pools[0].name`.
+        /// Path of the field: `pools[0].name`; empty where it is the whole document.
         field: String,
         /// What is wrong with it.
         message: String,

@@ -65,6 +65,19 @@ fn what_an_error_is_about_is_named_where_several_fields_begin() {
     for (good, bad, says) in [
         ("- name: fast", "- colour: red\n  name: fast", "3: pools[0].colour: unknown field `colour`"),
         ("  access: vfio\n  select:\n    pfN", "  select:\n    pfN", "3: pools[0]: missing field `access`"),
+        ("- name: fast\n  access", "- access", "3: pools[0]: missing field `name`"),
+        (
+            "  access: vfio\n  runtime: runc\n  select",
+            "  access: vfio\n  kata",
+            "13: pools[1].kata.pciAddresses: ",
+        ),
+        (
+            "  runtime: runc\n  select:\n    pciAddresses:\n    - 0000:01:00.5\n",
+            "",
+            "10: pools[1]: missing field `select`",
+        ),
+        ("pools:\n", "pools: [\n", "3: "),
+        ("apiVersion: doorbell.dev/v1\n", "", "1: missing field `apiVersion`"),
         ("  prepare:\n    numVfs: 4", "  prepare:\n    mtu: 0", "9: pools[0].prepare.mtu: invalid value: 0"),
         ("    vendors: [1af4]", "    pfNames: [ens2]", "7: pools[0].select.pfNames: duplicate"),
         ("  prepare:\n    numVfs: 4", "  prepare: 4", "8: pools[0].prepare: "),
