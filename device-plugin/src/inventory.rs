@@ -1,6 +1,6 @@
 //! What is advertised: an immutable snapshot that everything behind it reads.
 
-mod keep;
+mod before;
 pub mod news;
 
 use std::collections::BTreeMap;
@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use doorbell_common::formats::cdi::Spec;
 use doorbell_common::host::Host;
-use doorbell_common::kernel::pci::PciAddress;
-use doorbell_common::subdevice::{Access, DeviceId, Eligible, Kind, Parent, Reasons};
+use doorbell_common::subdevice::{DeviceId, Eligible, Kind, Parent, Reasons};
 
 use crate::config::{
     self, AdditionalInfo, AllocationPolicy, Config, NodePermissions, PoolName, Registration, ResourcePrefix,
@@ -19,7 +18,8 @@ use crate::config::{
 use crate::discovery::{self, Assignment, Survey, Unreadable};
 use crate::proof;
 use crate::runtime::{self, CdiChoice};
-use crate::side_by_side::side_by_side;
+
+pub use self::before::Before;
 
 /// Nodes for who makes packets of a TAP device go through vhost (`/dev/vhost-net` and `/dev/net/tun`, minor numbers 238 and
 /// 200 in the kernel's `devices.txt`: they are the same in every boot).
@@ -77,16 +77,8 @@ pub struct Pool {
     pub refused: BTreeMap<DeviceId, Reasons>,
 }
 
-/// What the look before found, of which a device that nothing happened to is still true.
-#[derive(Debug)]
-pub struct Before {
-    /// What was on the host.
-    pub survey: Arc<Survey>,
-    /// What was advertised, by the same config.
-    pub inventory: Arc<Inventory>,
-}
-
-/// The inventory of a survey, its isolation confirmed first.
+/// The inventory of a survey, its isolation confirmed first. With the look before it, what was advertised and may not be
+/// handed out any more stays listed as unhealthy.
 pub fn list(host: &Host, config: &Config, survey: &Survey, before: Option<&Before>, page: u64) -> Inventory {
     let empty = |pool: &config::Pool| Pool {
         resource: config.resource(pool),
@@ -125,9 +117,9 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, before: Option<&Befor
     let may_open = |address| survey.assignment(config, &Parent::Vf(address)).is_some();
     let confirmed = proof::confirm(host, survey, may_open);
     let kept = before.map(|before| before.keep(survey, &confirmed, &mut inventory)).unwrap_or_default();
-    let mut kept = kept.into_iter().peekable();
+    let (mut standing, mut doubtful) = (kept.vfs.into_iter().peekable(), kept.doubtful);
     for parent in survey.parents() {
-        if parent.vf().is_some_and(|vf| kept.next_if_eq(&vf).is_some()) {
+        if parent.vf().is_some_and(|vf| standing.next_if_eq(&vf).is_some()) {
             continue;
         }
         let Some(Assignment { pool: name, driven, also }) = survey.assignment(config, &parent) else {
@@ -142,48 +134,17 @@ pub fn list(host: &Host, config: &Config, survey: &Survey, before: Option<&Befor
                 Ok(eligible) => {
                     let was = before.and_then(|before| before.inventory.pools.get(&name)?.devices.get(&id));
                     let same = was.filter(|was| ***was == eligible).cloned();
+                    doubtful.get_mut(&name).map(|doubtful| doubtful.remove(&id));
                     pool.list(id, same.unwrap_or_else(|| Arc::new(eligible)));
                 }
                 Err(reasons) => drop(pool.refused.insert(id, reasons)),
             }
         }
     }
-    inventory
-}
-
-impl Before {
-    /// Adds the devices that were advertised, and on whose VF nothing was found otherwise by the survey since: of a VF on
-    /// VFIO the kernel tells all that can happen to it. Gives these VFs, sorted and each once.
-    fn keep(&self, survey: &Survey, confirmed: &Survey, inventory: &mut Inventory) -> Vec<PciAddress> {
-        let standing = side_by_side(&survey.vfs, &self.survey.vfs).zip(confirmed.vfs.values());
-        let standing = standing.filter(|((_, is, was), confirmed)| {
-            confirmed.device.isolation.is_ok() && was.is_some_and(|was| Arc::ptr_eq(&was.device, &is.device))
-        });
-        let standing: Vec<PciAddress> = standing.map(|((address, ..), _)| *address).collect();
-        let stands = |device: &Eligible| {
-            let address = device.parent.vf().filter(|_| device.access == Access::Vfio)?;
-            standing.binary_search(&address).is_ok().then_some(address)
-        };
-        let mut kept = Vec::new();
-        for (name, pool) in &mut inventory.pools {
-            let Some(was) = self.inventory.pools.get(name) else { continue };
-            pool.devices = Arc::clone(&was.devices);
-            for (id, device, reasons) in side_by_side(&was.devices, &was.unhealthy) {
-                match stands(device).filter(|_| reasons.is_none()) {
-                    Some(address) => kept.push(address),
-                    None => drop(Arc::make_mut(&mut pool.devices).remove(id)),
-                }
-            }
-        }
-        kept.sort_unstable();
-        kept.dedup();
-        for (of, remark) in &self.inventory.remarks {
-            if of.parse().is_ok_and(|address| kept.binary_search(&address).is_ok()) {
-                inventory.remarks.insert(of.clone(), remark.clone());
-            }
-        }
-        kept
+    if let Some(before) = before {
+        before.decide(config, survey, doubtful, &mut inventory);
     }
+    inventory
 }
 
 impl Pool {
@@ -212,9 +173,11 @@ impl Pool {
             || self.devices.len() == other.devices.len() && pairs.all(|(one, other)| Arc::ptr_eq(one, other))
     }
 
-    /// Lists a device.
+    /// Lists a device, if it is not.
     fn list(&mut self, id: DeviceId, device: Arc<Eligible>) {
-        Arc::make_mut(&mut self.devices).insert(id, device);
+        if self.devices.get(&id).is_none_or(|listed| !Arc::ptr_eq(listed, &device)) {
+            Arc::make_mut(&mut self.devices).insert(id, device);
+        }
     }
 
     /// The nodes of a device that its container is handed.

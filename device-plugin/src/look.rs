@@ -10,7 +10,7 @@ use doorbell_common::host::{self, Host};
 use doorbell_common::subdevice::{DeviceId, Eligible};
 
 use crate::allocated;
-use crate::config::{Config, PoolName};
+use crate::config::Config;
 use crate::discovery::{self, Survey, Touched};
 use crate::inventory::{self, Before, Inventory};
 use crate::prepare::{self, Allocated, Settled};
@@ -82,7 +82,6 @@ impl Seen {
             let survey = before.survey.again(host, page, &touched)?;
             let mut inventory = inventory::list(host, &config, &survey, Some(&before), page);
             let there = |device: &Eligible| survey.has(&device.parent);
-            inventory.keep(&before.inventory, |_| true, there);
             inventory.leave_undecided(&before.inventory, there);
             inventory.left.clone_from(&before.inventory.left);
             inventory.share(&before.inventory);
@@ -115,13 +114,10 @@ impl Seen {
             }
         }
         let (survey, settled) = bring_about(host, &config, survey, settled, withdraw, page).await?;
-        let (before, was, of) = (self.before(), Arc::clone(&self.config), Arc::clone(&config));
+        let (before, of) = (self.before(), Arc::clone(&config));
         let (survey, mut inventory) = blocking(host, move |host| {
             let host = as_many(host, at_all);
             let mut inventory = inventory::list(&host, &of, &survey, Some(&before), page);
-            let same = |name: &PoolName| was.pool(name) == of.pool(name);
-            let there = |device: &Eligible| survey.has(&device.parent);
-            inventory.keep(&before.inventory, same, there);
             inventory.share(&before.inventory);
             Ok((survey, inventory))
         })
@@ -133,7 +129,8 @@ impl Seen {
     }
 
     fn before(&self) -> Before {
-        Before { survey: Arc::clone(&self.survey), inventory: Arc::clone(&self.inventory) }
+        let (config, survey) = (Arc::clone(&self.config), Arc::clone(&self.survey));
+        Before { config, survey, inventory: Arc::clone(&self.inventory) }
     }
 }
 

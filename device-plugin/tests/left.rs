@@ -87,7 +87,7 @@ async fn a_pool_that_leaves_the_config_leaves_a_pod_what_is_its() {
 async fn a_device_that_leaves_its_pool_stays_beside_those_that_do_not() {
     let running = running().await;
     let after = specified(&running, "2", &[FEWER]).await;
-    assert_eq!(after, ["doorbell.dev/vm=0000:01:00.1", "doorbell.dev/vm=0000:01:00.2"]);
+    assert_eq!(after, ["doorbell.dev/vm=0000:01:00.2", "doorbell.dev/vm=0000:01:00.1"]);
     running.ends().await;
 }
 
