@@ -36,6 +36,9 @@ fn a_call() {
     std::io::stdin().read_to_end(&mut stdin).unwrap();
     let variable = |name: &str| std::env::var(name).ok();
     let answer = crate::answer(&Host::at(variable(ROOT).unwrap()), variable, &stdin);
+    if let Err(failure) = &answer {
+        println!("{}: {failure:?}", variable("CNI_COMMAND").unwrap_or_default());
+    }
     std::process::exit(i32::from(answer.is_err()));
 }
 
@@ -93,7 +96,7 @@ impl World {
             .env("CNI_PATH", "/opt/cni/bin")
             .env("DOORBELL_FAULT", format!("kill:{step}"))
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         // One that is killed before it reads has no pipe.
@@ -101,12 +104,16 @@ impl World {
         child
     }
 
-    fn end(&self, mut child: Child) -> End {
-        let status = child.wait().unwrap();
+    fn end(&self, child: Child) -> End {
+        let output = child.wait_with_output().unwrap();
         self.shows();
-        match status.code() {
+        match output.status.code() {
             Some(0) => End::Succeeded,
-            Some(_) => End::Failed,
+            Some(_) => {
+                // Of a test that fails it is seen.
+                println!("{}", String::from_utf8_lossy(&output.stdout));
+                End::Failed
+            }
             None => End::Killed,
         }
     }

@@ -72,14 +72,19 @@ impl Rig {
         netdev::open(self.pod.as_ref().unwrap()).unwrap()
     }
 
-    /// Has sysfs show these interfaces of the VF on the host.
+    /// Has sysfs show these interfaces of the VF on the host. The folder stays, as the kernel's does: without one the VF
+    /// has no interface anywhere.
     pub(crate) fn shows(&self, names: &[&str]) {
         let folder = self.host.path(format!("{HOME}/net"));
-        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        for shown in fs::read_dir(&folder).unwrap().map(|shown| shown.unwrap()) {
+            if !names.iter().any(|name| shown.file_name() == *name) {
+                fs::remove_dir(shown.path()).unwrap();
+            }
+        }
         for name in names {
             fs::create_dir_all(folder.join(name)).unwrap();
         }
-        fs::create_dir_all(folder).unwrap();
     }
 
     /// Takes the pod's namespace down. Virtual links go with it.
