@@ -8,7 +8,8 @@ fn main() {
     println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
-        println!("cargo::rustc-link-arg-bins=-Wl,--script={}/cold.ld", env!("CARGO_MANIFEST_DIR"));
+        // From the workspace's root, where cargo has its members linked: another checkout may share what is built.
+        println!("cargo::rustc-link-arg-bins=-Wl,--script=device-plugin/cold.ld");
     }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=cold.ld");

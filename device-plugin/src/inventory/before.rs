@@ -71,7 +71,7 @@ impl Before {
         kept
     }
 
-    /// What becomes of those that were not found again.
+    /// What becomes of the doubtful that were not found again: what is there and its pool's still, stays listed as unhealthy.
     pub(super) fn decide(&self, config: &Config, survey: &Survey, lost: Doubtful, inventory: &mut Inventory) {
         for (name, ids) in lost {
             let same = self.config.pool(&name) == config.pool(&name);
@@ -102,7 +102,7 @@ impl Inventory {
     pub fn leave_undecided(&mut self, before: &Self, there: impl Fn(&Eligible) -> bool) {
         for (name, pool) in &mut self.pools {
             let Some(was) = before.pools.get(name) else { continue };
-            for (id, device) in missing(was, Some(pool)).into_iter().filter(|(_, device)| !there(device)) {
+            for (id, device) in missing(was, pool).into_iter().filter(|(_, device)| !there(device)) {
                 pool.list(id.clone(), Arc::clone(device));
                 if let Some(reasons) = was.unhealthy.get(id) {
                     pool.unhealthy.insert(id.clone(), reasons.clone());
@@ -115,11 +115,10 @@ impl Inventory {
 }
 
 /// Devices that a pool had and has not.
-fn missing<'a>(was: &'a Pool, is: Option<&Pool>) -> Vec<(&'a DeviceId, &'a Arc<Eligible>)> {
-    if is.is_some_and(|is| is.has_same_devices(was)) {
+fn missing<'a>(was: &'a Pool, is: &Pool) -> Vec<(&'a DeviceId, &'a Arc<Eligible>)> {
+    if is.has_same_devices(was) {
         return Vec::new();
     }
-    let none = BTreeMap::new();
-    let missing = side_by_side(&was.devices, is.map_or(&none, |is| &is.devices));
+    let missing = side_by_side(&was.devices, &is.devices);
     missing.filter(|(.., now)| now.is_none()).map(|(id, device, _)| (id, device)).collect()
 }

@@ -37,7 +37,7 @@ pub(super) fn withdraw(host: &Host, inventory: &Inventory) -> host::Result<()> {
     cdi::files(host)?.iter().filter(|file| !ours.contains(*file)).try_for_each(|file| host.remove(file))
 }
 
-/// The specifications.
+/// The specifications, made whole: to find out what is left of them for pods.
 pub(super) fn specifications(inventory: &Inventory) -> Vec<Spec> {
     let spec = |of: Specified<'_>| Spec::new(of.kind, of.devices().map(Cow::into_owned).collect());
     specified(inventory).into_values().filter_map(spec).collect()

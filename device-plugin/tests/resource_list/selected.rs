@@ -105,9 +105,10 @@ fn an_object_is_a_list_of_one() {
 }
 
 #[test]
-fn keys_are_taken_in_any_case_and_with_the_commas_and_tabs_of_its_samples() {
+fn keys_are_taken_in_any_case_and_by_escapes_and_with_the_commas_and_tabs_of_its_samples() {
     let text = "{\n\t\"ResourceList\": [{\n\t\t\"resourcename\": \"one\",\n\t\t\"Selectors\": [{\"PFNames\": [\"ens1f0\"],}],\n\t},]\n}";
     assert_eq!(selected(&host(), text)["one"], "1345");
+    assert_eq!(selected(&host(), &text.replace("ResourceList", "resource\\u004cist"))["one"], "1345");
 }
 
 #[test]
